@@ -25,3 +25,21 @@ check: setup
 format: setup
 	$(PY) -m ruff check --fix .
 	$(PY) -m ruff format .
+
+# --- the demo: the main job on a CPU, its model from PyPI, its data from examples/ --------------
+
+DEMO := $(CURDIR)/.demo
+DEMO_PROMPTS := [[{"role": "system", "content": "reasoning language: French\n\nYou are a helpful teacher."}, {"role": "user", "content": "Why is the sky blue?"}]]
+DEMO_ENV = JOB_DEVICE=cpu \
+	JOB_MODEL='$(DEMO)/model' \
+	JOB_DATASET='$(CURDIR)/examples/multilingual-thinking.jsonl' \
+	JOB_EVAL_FRACTION=0.1 JOB_BATCH_SIZE=4 JOB_MAX_STEPS=60 JOB_LEARNING_RATE=1e-3 \
+	JOB_MAX_SEQ_LENGTH=1024 JOB_LORA_R=16 JOB_LORA_ALPHA=32 JOB_SAMPLE_TOKENS=120 \
+	JOB_PROMPTS='$(DEMO_PROMPTS)' \
+	JOB_WORK_DIR='$(DEMO)/work'
+
+.PHONY: demo demo-s3
+
+demo: setup
+	$(PY) examples/smollm2.py '$(DEMO)/model'
+	$(DEMO_ENV) JOB_OUTPUT='file://$(DEMO)/output' $(PY) entrypoint.py run

@@ -22,7 +22,7 @@ import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
-ACCESS_KEY, SECRET_KEY = "loopback-key", "loopback-secret"  # noqa: S105 - a throw-away server
+ACCESS_KEY, SECRET_KEY = "loopback-key", "loopback-secret"
 
 
 def free_ports(count: int) -> list[int]:

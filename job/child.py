@@ -1,0 +1,163 @@
+"""The supervisor's end of a child process: start it, send the request, relay events, judge its end.
+
+The child (`python -m job.train`, `python -m job.train.verify`) gets an allow-list of the
+environment without credentials. Its stdout and stderr go to `trainer.log`; its events come over a
+pipe. A child that dies by a signal is a reported failure like any other.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from job.errors import BY_CODE, InternalError, JobError, OutOfResources, Stopped
+from job.events import Event
+
+# What a trainer may see of the environment; everything else, credentials above all, stays here.
+ALLOWED = ("PATH", "LANG", "LC_ALL", "TZ", "USER", "LD_LIBRARY_PATH", "TMPDIR")
+ALLOWED_PREFIXES = (
+    *("CUDA_", "NVIDIA_", "NCCL_", "TORCH", "TRITON_", "PYTORCH_", "PYTHON", "UNSLOTH_"),
+    *("OMP_", "MKL_", "OPENBLAS_"),
+)
+
+# For device=cpu, read by Unsloth 2026.10.7 when it is imported; job/train/cpu.py has the rest.
+CPU_ENVIRONMENT = {
+    "UNSLOTH_ALLOW_CPU": "1",  # else: NotImplementedError, "cannot find any torch accelerator"
+    "UNSLOTH_COMPILE_DISABLE": "1",  # torch.compile for CPUs needs a C++ compiler
+    "CUDA_VISIBLE_DEVICES": "",  # device=cpu means cpu, also where a GPU is at hand
+}
+
+
+def child_environment(environ: Mapping[str, str], scratch: Path, *, on_cpu: bool) -> dict[str, str]:
+    """The environment of a child: allowed variables, caches under `scratch`, everything offline."""
+    env = {
+        name: value
+        for name, value in environ.items()
+        if name in ALLOWED or name.startswith(ALLOWED_PREFIXES)
+    }
+    cache = scratch / "cache"
+    env |= {
+        "HOME": str(scratch / "home"),
+        "HF_HOME": str(cache / "huggingface"),
+        "HF_HUB_OFFLINE": "1",
+        "HF_DATASETS_OFFLINE": "1",
+        "UNSLOTH_DISABLE_STATISTICS": "1",  # else a download at load (unsloth _utils.py:4422)
+        "UNSLOTH_AUTO_INSTALL": "0",  # no apt, no llama.cpp build at run time
+        "UNSLOTH_DISABLE_LLM_COMPRESSOR_AUTOINSTALL": "1",
+        "UNSLOTH_DISABLE_AUTO_PADDING_FREE": "1",  # our collator pads; one layout everywhere
+        "UNSLOTH_COMPILE_LOCATION": str(cache / "unsloth"),
+        "TOKENIZERS_PARALLELISM": "false",
+        "PYTHONUNBUFFERED": "1",
+    }
+    env.setdefault("TRITON_CACHE_DIR", str(cache / "triton"))
+    env.setdefault("TORCHINDUCTOR_CACHE_DIR", str(cache / "inductor"))
+    env.setdefault("USER", "job")  # torch asks for a user name; the uid may have none
+    if on_cpu:
+        env |= CPU_ENVIRONMENT
+    for folder in ("home", "cache"):
+        (scratch / folder).mkdir(parents=True, exist_ok=True)
+    return env
+
+
+class Child:
+    """One running child process.
+
+    Args:
+        module: what to run, as in `python -m`.
+        on_event: called for each event, from a thread of its own.
+    """
+
+    def __init__(
+        self, module: str, env: Mapping[str, str], log: Path, on_event: Callable[[Event], None]
+    ) -> None:
+        self.module = module
+        self.failure: Event | None = None
+        self.stopped = False
+        self._on_event = on_event
+        read_end, write_end = os.pipe()
+        with log.open("ab") as output:
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", module],
+                cwd=Path(__file__).parent.parent,
+                env={**env, "JOB_EVENTS_FD": str(write_end)},
+                stdin=subprocess.PIPE,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                pass_fds=[write_end],
+                start_new_session=True,  # a Ctrl-C reaches the supervisor, which passes it on
+            )
+        os.close(write_end)
+        self._reader = threading.Thread(target=self._relay, args=(read_end,), daemon=True)
+        self._reader.start()
+
+    def run(self, request: dict[str, Any]) -> None:
+        """Send the request and wait for the end.
+
+        Raises:
+            JobError: what the child said, or what its death means.
+        """
+        assert self._process.stdin is not None  # noqa: S101 - it is a pipe
+        try:
+            self._process.stdin.write(json.dumps(request).encode() + b"\n")
+            self._process.stdin.close()
+        except BrokenPipeError:
+            pass  # it died already; the exit code below tells why
+        code = self._process.wait()
+        self._reader.join()
+        self._raise_for(code)
+
+    def stop(self) -> None:
+        """Ask it to stop at the next step; may be called again, and from a signal handler."""
+        self.stopped = True
+        if self._process.poll() is None:
+            self._process.send_signal(signal.SIGTERM)
+
+    def kill(self) -> None:
+        """End it now, with everything it started."""
+        if self._process.poll() is None:
+            os.killpg(self._process.pid, signal.SIGKILL)
+            self._process.wait()
+
+    @property
+    def pid(self) -> int:
+        """Its process id."""
+        return self._process.pid
+
+    def _relay(self, fd: int) -> None:
+        with os.fdopen(fd, encoding="utf-8") as pipe:
+            for line in pipe:
+                event = json.loads(line)
+                if event["event"] == "failed":
+                    self.failure = event
+                else:
+                    self._on_event(event)
+
+    def _raise_for(self, code: int) -> None:
+        if code == 0:
+            return
+        if self.failure is not None:
+            error = BY_CODE.get(self.failure["exit_code"], InternalError)
+            raise error(self.failure["message"], problems=self.failure["problems"])
+        raise death(self.module, code, stopped=self.stopped)
+
+
+def death(module: str, code: int, *, stopped: bool) -> JobError:
+    """The error for a child that ended without a word: by a signal, or by an exit of a library."""
+    if code >= 0:
+        return InternalError(f"{module} ended with exit code {code}; see trainer.log.")
+    name = signal.Signals(-code).name
+    if stopped:
+        return Stopped(f"Stopped by a signal ({module} ended by {name}); nothing was published.")
+    if -code == signal.SIGKILL:
+        return OutOfResources(
+            f"{module} was killed by SIGKILL, as the kernel does when memory runs out. Give the "
+            "container more memory, or lower JOB_MICRO_BATCH_SIZE."
+        )
+    return InternalError(f"{module} was killed by {name}; see trainer.log.")

@@ -1,0 +1,174 @@
+"""The commands. The only module that is handed the environment by the entry point.
+
+Whatever happens, the last line of stdout is one JSON object that tells how it ended, and the exit
+code says the same; everything for people goes to stderr.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import traceback
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
+
+from job.errors import JobError, UsageError
+
+if TYPE_CHECKING:
+    from job.credentials import Credentials
+    from job.spec import JobSpec
+    from job.supervisor import Outcome
+
+USAGE = """usage: python entrypoint.py [COMMAND]
+
+  run           do the job that the JOB_* variables describe (the default)
+  check         try everything that could fail, print the plan, train nothing
+  verify URI    check a receipt against what is stored: s3://… file:///… hf://…
+  schema        print the JSON Schema of the spec
+"""
+Environ = Mapping[str, str]
+
+
+def main(argv: list[str], environ: Environ) -> int:
+    """Run one command and return the process's exit code (see job/errors.py)."""
+    command, *arguments = argv or ["run"]
+    if command in ("-h", "--help", "help"):
+        print(USAGE, end="")
+        return 0
+    try:
+        return _command(command)(arguments, environ)
+    except JobError as error:
+        return _end(_failure(error), environ)
+    except Exception as error:
+        _print_traceback(environ)
+        bug = JobError(f"{type(error).__name__}: {error}")
+        return _end(_failure(bug), environ)
+
+
+def _command(name: str) -> Callable[[list[str], Environ], int]:
+    commands = {"run": run, "check": check, "verify": verify, "schema": schema}
+    if name not in commands:
+        raise UsageError(f"Unknown command {name!r}.\n{USAGE}")
+    return commands[name]
+
+
+def run(arguments: list[str], environ: Environ) -> int:
+    """`run`: the whole job."""
+    _require(not arguments, "run takes no arguments; the job is described by JOB_* variables.")
+    spec, credentials = _read(environ)
+    from job.events import EventLog
+    from job.redact import Redactor
+    from job.report import open_reporter, summary
+    from job.supervisor import run_job
+    from job.workplace import make_run_folder
+
+    folder = make_run_folder(spec)
+    reporter = open_reporter(spec.log_format, sys.stderr)
+    redact = Redactor(credentials.values())
+    log = EventLog(folder, redact, reporter.handle)
+    try:
+        outcome = run_job(spec, credentials, environ, log)
+    finally:
+        reporter.close()
+        log.close()
+    if outcome.result and spec.log_format != "json":
+        print(redact(summary(outcome.result, outcome.receipts)), file=sys.stderr)
+    return _end(_last_line(outcome), environ)
+
+
+def check(arguments: list[str], environ: Environ) -> int:
+    """`check`: preflight, data, plan; trains nothing and leaves nothing at the destinations."""
+    _require(not arguments, "check takes no arguments; the job is described by JOB_* variables.")
+    spec, credentials = _read(environ)
+    from job.check import check_job
+
+    def say(line: str) -> None:
+        print(line, file=sys.stderr)
+
+    check_job(spec, credentials, say)
+    line = {"status": "ok", "exit_code": 0, "phase": "check", "retryable": False}
+    return _end({**line, "message": "the job can start", "receipt": None}, environ)
+
+
+def verify(arguments: list[str], environ: Environ) -> int:
+    """`verify URI`: every file that a receipt lists, read back and hashed."""
+    _require(len(arguments) == 1, "verify takes one argument: the URI of a run or its receipt.")
+    from job.credentials import read_credentials
+    from job.errors import UploadFailed
+    from job.receipt import verify_uri
+
+    receipt, problems = verify_uri(arguments[0], read_credentials(environ))
+    if problems:
+        raise UploadFailed(
+            f"{arguments[0]} does not hold what its receipt lists.", problems=problems
+        )
+    size = sum(file["size"] for file in receipt["files"])
+    message = f"{len(receipt['files'])} files, {size:,} bytes: all as the receipt says"
+    line = {"status": "ok", "exit_code": 0, "phase": "verify", "retryable": False}
+    return _end({**line, "message": message, "receipt": arguments[0]}, environ)
+
+
+def schema(arguments: list[str], environ: Environ) -> int:
+    """`schema`: the JSON Schema of the spec, and nothing else, on stdout."""
+    _require(not arguments, "schema takes no arguments.")
+    from job.spec import json_schema
+
+    print(json.dumps(json_schema(), indent=2, ensure_ascii=False))
+    return 0
+
+
+def _read(environ: Environ) -> tuple[JobSpec, Credentials]:
+    from job.credentials import read_credentials
+    from job.spec import read_spec
+
+    def fetch(uri: str) -> bytes:
+        from job.sources.text import fetch_text
+
+        return fetch_text(uri, read_credentials(environ))
+
+    return read_spec(environ, fetch), read_credentials(environ)
+
+
+def _require(condition: bool, message: str) -> None:
+    if not condition:
+        raise UsageError(message)
+
+
+def _failure(error: JobError) -> dict[str, Any]:
+    print(f"{type(error).__name__}: {error}", file=sys.stderr)
+    return {
+        "status": "failed",
+        "exit_code": error.exit_code,
+        "phase": "spec" if error.exit_code == 78 else "start",
+        "retryable": error.retryable,
+        "message": str(error),
+        "receipt": None,
+    }
+
+
+def _last_line(outcome: Outcome) -> dict[str, Any]:
+    return {
+        "status": outcome.status,
+        "exit_code": outcome.exit_code,
+        "phase": outcome.phase,
+        "retryable": outcome.retryable,
+        "message": outcome.message,
+        "receipt": outcome.receipts[0] if len(outcome.receipts) == 1 else outcome.receipts or None,
+    }
+
+
+def _end(line: dict[str, Any], environ: Environ) -> int:
+    """Print the last line of stdout, free of secrets, and return its exit code."""
+    print(_redactor(environ)(json.dumps(line, ensure_ascii=False)), flush=True)
+    return int(line["exit_code"])
+
+
+def _print_traceback(environ: Environ) -> None:
+    print(_redactor(environ)(traceback.format_exc()), file=sys.stderr)
+
+
+def _redactor(environ: Environ) -> Callable[[str], str]:
+    from job.credentials import SECRETS
+    from job.redact import Redactor
+
+    return Redactor([environ[name] for name in SECRETS if environ.get(name)])

@@ -1,0 +1,82 @@
+"""What a run came to, collected from its events: the `result` that report, card and receipt use."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import platform
+import time
+from typing import Any
+
+from job import __version__
+from job.errors import JobError
+from job.events import Event
+from job.spec import JobSpec
+
+PACKAGES = (
+    *("torch", "triton", "unsloth", "unsloth_zoo", "transformers", "trl", "peft", "bitsandbytes"),
+    *("accelerate", "datasets", "tokenizers", "safetensors", "huggingface_hub", "boto3"),
+)
+
+
+class Record:
+    """An event listener that keeps what the end of the run needs to know."""
+
+    def __init__(self, spec: JobSpec) -> None:
+        self.timings: dict[str, float] = {}
+        self.facts: dict[str, Any] = {}
+        self.artifacts: set[str] = set()  # parts that are complete in the run folder
+        self._spec = spec
+        self._phase = ""
+        self._since = time.monotonic()
+
+    def handle(self, event: Event) -> None:
+        """Take over what one event tells."""
+        kind = event["event"]
+        if kind == "phase":
+            self._close_phase(str(event["phase"]))
+        elif kind == "artifact":
+            self.artifacts.add(str(event["part"]))
+        elif kind in ("audit", "trained", "verified", "inputs", "plan"):
+            self.facts |= {key: event[key] for key in event.keys() - {"event", "time"}}
+
+    def result(self, status: str, failure: JobError | None = None) -> dict[str, Any]:
+        """Everything known so far. `status` is `done` or `failed`."""
+        self._close_phase(self._phase)
+        facts = self.facts
+        result = {
+            "run": self._spec.run_name,
+            "status": status,
+            "spec": self._spec.public(),
+            "versions": versions(),
+            "timings": {phase: round(seconds, 1) for phase, seconds in self.timings.items()},
+            "plan": facts.get("settings", {}),
+            "failure": None if failure is None else describe(failure, self._phase),
+        }
+        keys = ("model", "datasets", "device", "training", "audit", "merge", "samples")
+        return result | {key: facts[key] for key in keys if key in facts}
+
+    def _close_phase(self, following: str) -> None:
+        now = time.monotonic()
+        if self._phase:
+            self.timings[self._phase] = self.timings.get(self._phase, 0.0) + now - self._since
+        self._phase, self._since = following, now
+
+
+def describe(error: JobError, phase: str) -> dict[str, Any]:
+    """A failure as it goes into failure.json, the report and the last line of stdout."""
+    return {
+        "code": error.name,
+        "exit_code": error.exit_code,
+        "phase": phase,
+        "retryable": error.retryable,
+        "message": error.message,
+        "problems": error.problems,
+    }
+
+
+def versions() -> dict[str, str]:
+    """The versions of what decides the numbers, read from the installed packages' metadata."""
+    found = {"finetune-job": __version__, "python": platform.python_version()}
+    for name in PACKAGES:
+        found[name] = importlib.metadata.version(name)
+    return found

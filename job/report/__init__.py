@@ -1,0 +1,74 @@
+"""What a person sees: progress while the job runs; the page, plot, card and summary at its end.
+
+Importing this package is light. rich, matplotlib, jinja2 and yaml load only when something that
+needs them is made, so that a wrong spec is still answered in a fraction of a second.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from job.report.progress import JsonReporter, LineReporter, Reporter, open_reporter
+
+__all__ = [
+    "JsonReporter",
+    "LineReporter",
+    "Reporter",
+    "open_reporter",
+    "summary",
+    "write_card",
+    "write_report",
+]
+
+
+def write_report(folder: Path, result: dict[str, Any]) -> None:
+    """Write the report of a finished or failed run into `folder` (made when missing).
+
+    Leaves index.html always; loss.png, samples.json and data.json when the run got that far;
+    README.md (the model card) when it is done. Parts that `result` lacks are left out, so a run
+    that failed in its first phase has a page too.
+    """
+    from job.report.page import render_page
+    from job.report.plots import plots_for_screens
+
+    folder.mkdir(parents=True, exist_ok=True)
+    training = result.get("training") or {}
+    plots = plots_for_screens(training)
+    if plots:
+        (folder / "loss.png").write_bytes(plots["light"])
+    (folder / "index.html").write_text(render_page(result, plots), encoding="utf-8")
+    for name, part in (("samples.json", "samples"), ("data.json", "audit")):
+        if result.get(part):
+            text = json.dumps(result[part], ensure_ascii=False, indent=2)
+            (folder / name).write_text(text + "\n", encoding="utf-8")
+    if result.get("status") == "done":
+        merged = "merged_16bit" in result["spec"].get("save", "")
+        write_card(folder / "README.md", result, "merged" if merged else "adapter")
+
+
+def write_card(path: Path, result: dict[str, Any], kind: str) -> None:
+    """Write the model card of a Hub repository or folder.
+
+    Args:
+        path: the README.md to write.
+        result: the result of a run that saved these weights.
+        kind: "adapter" or "merged": what lies beside the card.
+    """
+    from job.report.card import render_card
+
+    path.write_text(render_card(result, kind), encoding="utf-8")
+
+
+def summary(result: dict[str, Any], receipts: Sequence[str]) -> str:
+    """The end of the run for the terminal, a few lines without colour.
+
+    Args:
+        result: the result of a finished or failed run.
+        receipts: the URIs of the receipts that were written and verified, one a destination.
+    """
+    from job.report.closing import summarise
+
+    return summarise(result, receipts)

@@ -1,0 +1,68 @@
+"""The last lines on the terminal: what came out, one answer before and after, where it all is."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from job.report import view, words
+
+Result = dict[str, Any]
+ANSWER_CHARACTERS = 400
+
+
+def summarise(result: Result, receipts: Sequence[str]) -> str:
+    """The summary as plain text, ended by a line end. See `job.report.summary`."""
+    lines = [_title(result), *_losses(result.get("training") or {})]
+    if result.get("samples"):
+        lines += _sample(result["samples"][0])
+    for receipt in receipts:
+        base = receipt.removesuffix("/receipt.json")
+        lines += [
+            _line(what, uri) for what, uri in view.places(base, result["spec"].get("save", ""))
+        ]
+    if timings := result.get("timings"):
+        phases = ", ".join(f"{name} {words.duration(took)}" for name, took in timings.items())
+        lines.append(_line("time", phases))
+    return "\n".join(["", *lines, ""])
+
+
+def _title(result: Result) -> str:
+    took = sum((result.get("timings") or {}).values())
+    after = f" after {words.duration(took)}" if took else ""
+    failure = result.get("failure")
+    if result["status"] == "done" or not failure:
+        return f"Finished {result['run']}{after}"
+    lines = [
+        f"{view.headline(result).badge} in the phase {failure['phase']!r}{after}, "
+        f"exit code {failure['exit_code']}: {words.printable(failure['message'])}",
+        *(f"  - {words.printable(problem)}" for problem in failure.get("problems") or []),
+    ]
+    if first := view.first_step(failure):
+        lines.append(_line("first", first))
+    return "\n".join(lines)
+
+
+def _losses(training: Result) -> list[str]:
+    lines = []
+    if training.get("loss_first") is not None:
+        text = f"{words.loss(training['loss_first'])} -> {words.loss(training.get('loss_last'))}"
+        steps = f"  ({words.count(training['steps'])} steps)" if training.get("steps") else ""
+        lines.append(_line("loss", text + steps))
+    before, after = training.get("eval_loss_before"), training.get("eval_loss_after")
+    if before is not None:
+        lines.append(_line("held-out", f"{words.loss(before)} -> {words.loss(after)}"))
+    return lines
+
+
+def _sample(sample: Result) -> list[str]:
+    lines = [_line("asked", words.shorten(words.prompt_text(sample["prompt"]), ANSWER_CHARACTERS))]
+    for moment in ("before", "after"):
+        if answer := sample.get(moment):
+            text = words.shorten(words.answer_text(answer), ANSWER_CHARACTERS)
+            lines.append(_line(moment, text or "(no answer)"))
+    return lines
+
+
+def _line(label: str, text: str) -> str:
+    return f"  {label:<12}  {text}"

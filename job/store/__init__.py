@@ -1,0 +1,127 @@
+"""Where a run is published: a folder, an S3 bucket or the Hugging Face Hub behind one protocol.
+
+The order of a run: `check` before anything is paid for, `acquire` before anything is written,
+`publish` each part, `publish_receipt` last and once, `release` in any case.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, Protocol
+
+from job.hashing import FileRecord
+from job.store.claim import Claim
+
+if TYPE_CHECKING:
+    from job.credentials import Credentials
+    from job.spec import DestinationRef
+    from job.store.objects import Store
+
+__all__ = ["Claim", "Destination", "Part", "Progress", "open_destination", "open_store"]
+
+Part = Literal["adapter", "merged", "report"]
+Progress = Callable[[str, int, int], None]
+"""Called with what is being sent, bytes done, bytes in all."""
+
+Receipt = dict[str, Any]
+
+
+class Destination(Protocol):
+    """One place where a run is published."""
+
+    uri: str  # of the run: "s3://bucket/prefix/run-abc", "hf://org/name", "file:///folder/run-abc"
+
+    def check(self) -> None:
+        """Write, read and delete for real, leaving nothing behind (on the Hub: the repositories).
+
+        Raises:
+            AccessRefused, NotFound, Unavailable: this destination would fail at the end.
+        """
+
+    def read_receipt(self) -> Receipt | None:
+        """The receipt of a finished run, None when there is none."""
+
+    def acquire(self, claim: Claim) -> None:
+        """Become the only run that publishes here, or learn that this run is finished already.
+
+        May wait `claim.lease_seconds` for a holder that may be dead. Returns also when a receipt
+        of the same spec is there: read the receipt afterwards.
+
+        Raises:
+            DestinationTaken: another spec's run is here, or a living process works on this one.
+        """
+
+    def publish(
+        self, part: Part, folder: Path, files: Sequence[FileRecord], progress: Progress
+    ) -> None:
+        """Send one part and verify every file at the destination; what is there already stays.
+
+        Args:
+            folder: holds the part's files.
+            files: of this part, with paths relative to `folder`.
+
+        Raises:
+            UploadFailed, AccessRefused, OutOfResources, DestinationTaken (the claim was lost).
+        """
+
+    def publish_receipt(self, receipt: Receipt) -> None:
+        """Write the receipt, which ends the run here.
+
+        Args:
+            receipt: of `job.receipt.build_receipt`; its files are named `<part>/<path>`.
+
+        Raises:
+            DestinationTaken: there is a receipt already, or the claim was lost.
+        """
+
+    def publish_failure(self, failure: Mapping[str, Any]) -> None:
+        """Write `failure.json`, unless a receipt or another process's claim is there."""
+
+    def release(self) -> None:
+        """Give the claim back and end its heartbeat. Never raises a JobError."""
+
+    def verify(self, receipt: Receipt) -> list[str]:
+        """Read every listed file back and hash it; the problems found, none when all is well."""
+
+
+def open_store(scheme: Literal["s3", "file"], location: str, credentials: Credentials) -> Store:
+    """The key-value store at `bucket/prefix` or `/folder`."""
+    if scheme == "file":
+        from job.store.file import FileStore
+
+        return FileStore(Path(location))
+    from job.store.s3 import S3Store
+
+    return S3Store(location, credentials.aws)
+
+
+def open_destination(
+    ref: DestinationRef,
+    run_name: str,
+    saves: tuple[str, ...],
+    credentials: Credentials,
+    hub_private: bool,
+) -> Destination:
+    """The destination of one run. Nothing is asked of it yet.
+
+    Args:
+        ref: where all runs go.
+        run_name: one safe path component; on the Hub, `ref` itself names the run's repository.
+        saves: what the run publishes, which decides the layout on the Hub.
+    """
+    if ref.scheme == "hf":
+        from job.store.hub import HubDestination
+
+        return HubDestination(
+            ref.location,
+            run_name,
+            saves,
+            credentials.hf_token,
+            private=hub_private,
+            endpoint=credentials.hf_endpoint,
+        )
+    from job.store.objects import ObjectDestination
+
+    location = f"{ref.location.rstrip('/')}/{run_name}"
+    return ObjectDestination(open_store(ref.scheme, location, credentials))

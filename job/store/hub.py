@@ -1,0 +1,223 @@
+"""The Hugging Face Hub as a destination: one repository, or two when adapter and merged are saved.
+
+There is no claim file. The heads of the repositories are remembered at `acquire`, each commit names
+its parent, and the Hub refuses one whose parent is no longer the head: of two runs at once, one
+gets nothing more in. Each commit says in its description which spec it belongs to.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import json
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from huggingface_hub import CommitOperationAdd, HfApi
+
+from job.errors import AccessRefused, DestinationTaken, NotFound
+from job.hashing import FileRecord
+from job.receipt import parse_receipt
+from job.store.claim import Claim
+from job.store.hub_client import ask, prepare_client
+from job.store.hub_push import Change, Upload, head_of, push
+from job.store.hub_read import digest, read
+from job.store.objects import FAILURE, RECEIPT, another_run, safe_key
+from job.store.retry import BUDGET_SECONDS, QUICK_SECONDS
+
+if TYPE_CHECKING:
+    from job.store import Part, Progress
+
+_SPEC = re.compile(r"^spec ([0-9a-f]{64})$", re.MULTILINE)
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class _Place:
+    """Where a part lies: repository, folder in it (`""` or `report/`), commit."""
+
+    repo: str
+    folder: str
+    commit: str = "main"
+
+
+class HubDestination:
+    """One run on the Hub; see `job.store.Destination` for the meaning of each method.
+
+    Args:
+        repo: `org/name`, a model repository. It gets the merged weights, or the adapter when no
+            merged weights are saved, and the report and the receipt; `org/name-lora` gets the
+            adapter when both are saved.
+        run_name: for the titles of the commits.
+        saves: what the spec saves, e.g. `("lora", "merged_16bit")`.
+        token: None only reads, and only what is public.
+        private: whether repositories that do not exist yet are made private.
+        endpoint: another Hub than huggingface.co.
+        budget: seconds for which one request is tried again while the Hub is away.
+    """
+
+    def __init__(
+        self,
+        repo: str,
+        run_name: str,
+        saves: tuple[str, ...],
+        token: str | None,
+        *,
+        private: bool,
+        endpoint: str | None = None,
+        budget: float = BUDGET_SECONDS,
+    ) -> None:
+        prepare_client()
+        self.uri = f"hf://{repo}"
+        self._repo, self._run_name, self._private = repo, run_name, private
+        self._token, self._budget = token, budget
+        self._api = HfApi(endpoint=endpoint, token=token or False)
+        merged = any(save.startswith("merged") for save in saves)
+        adapter = f"{repo}-lora" if merged and "lora" in saves else repo
+        self._places = {
+            "adapter": _Place(adapter, ""),
+            "merged": _Place(repo, ""),
+            "report": _Place(repo, "report/"),
+        }
+        self._repos = [repo] if adapter == repo else [repo, adapter]
+        self._heads: dict[str, str] = {}  # empty as long as nothing may be written
+        self._spec_hash = ""
+
+    def check(self) -> None:
+        """Make the repositories and ask the Hub to prepare an upload, which changes nothing."""
+        if self._token is None:
+            raise AccessRefused(f"{self.uri}: set HF_TOKEN to a token with write access")
+        me = ask(self.uri, QUICK_SECONDS, self._api.whoami)
+        if me.get("auth", {}).get("accessToken", {}).get("role") == "read":
+            message = f"{self.uri}: HF_TOKEN is a read-only token; make one with write access"
+            raise AccessRefused(message)
+        for repo in self._repos:
+            self._ensure(repo)
+            probe = [CommitOperationAdd("probe.txt", b"probe")]
+            prepare = partial(self._api.preupload_lfs_files, repo, probe)
+            ask(f"hf://{repo}", QUICK_SECONDS, prepare)
+
+    def _ensure(self, repo: str) -> str:
+        """The repository's head; a repository that is not there is made."""
+        head = partial(head_of, self._api, repo)
+        try:
+            return ask(f"hf://{repo}", QUICK_SECONDS, head)
+        except NotFound:
+            make = partial(self._api.create_repo, repo, private=self._private, exist_ok=True)
+            ask(f"hf://{repo}", QUICK_SECONDS, make)
+            return ask(f"hf://{repo}", QUICK_SECONDS, head)
+
+    def read_receipt(self) -> dict[str, Any] | None:
+        """Raises DestinationTaken when `receipt.json` is not a receipt of this program."""
+        content = read(self._api, self._repo, RECEIPT, self._budget)
+        return None if content is None else parse_receipt(content, f"{self.uri}/{RECEIPT}")
+
+    def acquire(self, claim: Claim) -> None:
+        """Remember the heads; nothing is waited for.
+
+        Raises:
+            DestinationTaken: also when there are weights that no run of this spec put there.
+        """
+        heads = {repo: self._ensure(repo) for repo in self._repos}
+        receipt = self.read_receipt()
+        if receipt is not None and receipt["spec_hash"] != claim.spec_hash:
+            raise DestinationTaken(another_run(self.uri, receipt["spec_hash"], claim.spec_hash))
+        if receipt is not None:
+            return
+        for repo in self._repos:
+            self._refuse_foreign(repo, claim.spec_hash)
+        self._heads, self._spec_hash = heads, claim.spec_hash
+
+    def _refuse_foreign(self, repo: str, spec_hash: str) -> None:
+        commits = self._ask(lambda: self._api.list_repo_commits(repo), repo)
+        specs = [found[1] for commit in commits if (found := _SPEC.search(commit.message))]
+        if specs and specs[0] != spec_hash:
+            raise DestinationTaken(another_run(f"hf://{repo}", specs[0], spec_hash))
+        files = self._ask(lambda: self._api.list_repo_files(repo), repo)
+        if not specs and any(file.endswith(".safetensors") for file in files):
+            message = f"hf://{repo} holds weights that were not put there by this program"
+            raise DestinationTaken(f"{message}: choose another JOB_OUTPUT")
+
+    def publish(
+        self, part: Part, folder: Path, files: Sequence[FileRecord], progress: Progress
+    ) -> None:
+        """One commit. The client tells no progress of its own: the callback hears start and end."""
+        what, total = f"{part} to {self.uri}", sum(record.size for record in files)
+        place = self._places[part]
+        uploads = {
+            place.folder + safe_key(file.path): Upload(folder / file.path, file.size, file.sha256)
+            for file in files
+        }
+        progress(what, 0, total)
+        change = Change(f"{part} of {self._run_name}", f"spec {self._spec_hash}", uploads)
+        commit = self._push(place.repo, change)
+        self._places[part] = dataclasses.replace(place, commit=commit)
+        progress(what, total, total)
+
+    def publish_receipt(self, receipt: dict[str, Any]) -> None:
+        """The receipt here also names, for each file, its repository, path in it and commit."""
+        if self.read_receipt() is not None:
+            raise DestinationTaken(f"{self.uri} has a receipt already; it was left as it is")
+        files = [{**file, **self._where(file["path"])} for file in receipt["files"]]
+        content = _json({**receipt, "files": files})
+        old_failure = read(self._api, self._repo, FAILURE, self._budget) is not None
+        change = Change(
+            f"receipt of {self._run_name}",
+            f"spec {self._spec_hash}",
+            {RECEIPT: Upload.of(content)},
+            deletions=(FAILURE,) if old_failure else (),
+        )
+        self._push(self._repo, change)
+
+    def _where(self, path: str) -> dict[str, str]:
+        part, _, inside = path.partition("/")
+        place = self._places[part]
+        return {"repo": place.repo, "repo_path": place.folder + inside, "commit": place.commit}
+
+    def publish_failure(self, failure: Mapping[str, Any]) -> None:
+        """Only after `acquire`. The commit does not name the spec, so that another may follow."""
+        if not self._heads or self.read_receipt() is not None:
+            return
+        change = Change(f"{self._run_name} failed", "", {FAILURE: Upload.of(_json(dict(failure)))})
+        with contextlib.suppress(DestinationTaken):
+            self._push(self._repo, change)
+
+    def _push(self, repo: str, change: Change) -> str:
+        if repo not in self._heads:
+            raise DestinationTaken(f"{self.uri}: this process has not acquired the run")
+        self._heads[repo] = push(self._api, repo, change, self._heads[repo], self._budget)
+        return self._heads[repo]
+
+    def release(self) -> None:
+        self._heads = {}
+
+    def verify(self, receipt: dict[str, Any]) -> list[str]:
+        problems: list[str] = []
+        for file in receipt["files"]:
+            where = file if "repo" in file else self._where(file["path"])
+            if where["repo"] not in (self._repo, f"{self._repo}-lora"):
+                problems.append(f"{file['path']}: in a repository of another run")
+                continue
+            found = digest(
+                self._api,
+                where["repo"],
+                safe_key(where["repo_path"]),
+                where["commit"],
+                self._budget,
+            )
+            if found is None:
+                problems.append(f"{file['path']}: missing")
+            elif found != (file["size"], file["sha256"]):
+                problems.append(f"{file['path']}: not the bytes that the receipt lists")
+        return problems
+
+    def _ask(self, question: Callable[[], T], repo: str) -> T:
+        return ask(f"hf://{repo}", self._budget, question)
+
+
+def _json(content: dict[str, Any]) -> bytes:
+    return json.dumps(content, indent=1, ensure_ascii=False).encode()

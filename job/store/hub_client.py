@@ -1,0 +1,91 @@
+"""The Hub client: timeouts, and what each of its errors means to a person."""
+
+from __future__ import annotations
+
+import functools
+import json
+from collections.abc import Callable
+from typing import TypeVar
+
+import httpx
+from huggingface_hub import set_client_factory
+from huggingface_hub.errors import HfHubHTTPError, RepositoryNotFoundError
+from huggingface_hub.utils._http import default_client_factory
+from huggingface_hub.utils.tqdm import disable_progress_bars
+
+from job.errors import (
+    AccessRefused,
+    DestinationTaken,
+    JobError,
+    NotFound,
+    Unavailable,
+    UploadFailed,
+)
+from job.store.retry import Damaged, retrying
+
+T = TypeVar("T")
+_TIMEOUT = httpx.Timeout(120, connect=10)  # the library's own is none: a commit may never answer
+_NETWORK = (httpx.TimeoutException, httpx.NetworkError, httpx.RemoteProtocolError)
+# What uploads raise: RuntimeError wraps the LFS client's errors and is how hf_xet reports its own;
+# JSONDecodeError comes from a gateway's error page.
+_ERRORS = (*_NETWORK, HfHubHTTPError, ConnectionError, RuntimeError, json.JSONDecodeError, Damaged)
+
+
+@functools.cache
+def prepare_client() -> None:
+    """Once per process: requests that end, and no progress bars of the library's."""
+
+    def factory() -> httpx.Client:
+        client = default_client_factory()
+        client.timeout = _TIMEOUT
+        return client
+
+    set_client_factory(factory)
+    disable_progress_bars()
+
+
+def status_of(error: BaseException | None) -> int:
+    """The HTTP status behind an error, 0 when there is none."""
+    return error.response.status_code if isinstance(error, HfHubHTTPError) else 0
+
+
+def is_transient(error: BaseException) -> bool:
+    """Whether the same request may succeed later."""
+    cause = error.__cause__ if isinstance(error, RuntimeError) and error.__cause__ else error
+    if isinstance(cause, HfHubHTTPError):
+        return status_of(cause) >= 500 or status_of(cause) in (408, 429)
+    return isinstance(cause, _ERRORS)
+
+
+def ask(what: str, budget: float, question: Callable[[], T], *, writing: bool = False) -> T:
+    """Ask the Hub, again while it is away, for at most `budget` seconds.
+
+    Args:
+        what: `hf://org/name`, for messages.
+        writing: whether something is being sent: then an outage is an UploadFailed.
+
+    Raises:
+        AccessRefused, NotFound, DestinationTaken, UploadFailed, Unavailable.
+    """
+    try:
+        return retrying(what, budget, is_transient)(question)
+    except _ERRORS as error:
+        raise translated(error, what, writing) from error
+
+
+def translated(error: BaseException, what: str, writing: bool) -> JobError:
+    """The JobError for what is left after all retries."""
+    cause = error.__cause__ if isinstance(error, RuntimeError) and error.__cause__ else error
+    status = status_of(cause)
+    if status == 404 or (status == 401 and isinstance(cause, RepositoryNotFoundError)):
+        return NotFound(f"{what} is not on the Hub, or HF_TOKEN may not see it")
+    if status == 401:
+        return AccessRefused(f"{what}: the Hub does not accept HF_TOKEN; make a new one")
+    if status == 403:
+        return AccessRefused(f"{what}: HF_TOKEN may not do this; it needs write access there")
+    if status == 412:
+        return DestinationTaken(f"{what}: somebody else has committed to it during this run")
+    reason = f"HTTP {status}" if status else type(cause).__name__
+    if writing:
+        return UploadFailed(f"{what}: the Hub did not take it ({reason})")
+    return Unavailable(f"{what}: the Hub did not answer ({reason})")

@@ -1,0 +1,51 @@
+"""Reading back from the Hub: a small file, or the size and SHA-256 of a large one."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+
+from huggingface_hub import HfApi, hf_hub_url
+from huggingface_hub.utils._headers import build_hf_headers
+from huggingface_hub.utils._http import get_session, hf_raise_for_status
+
+from job.errors import NotFound
+from job.store.hub_client import ask
+
+_CHUNK = 8 * 2**20
+
+
+def read(api: HfApi, repo: str, path: str, budget: float) -> bytes | None:
+    """A small file at the head of main; None when it or its repository is not there."""
+    try:
+        return ask(
+            f"hf://{repo}", budget, lambda: b"".join(_stream(api, repo, path, revision="main"))
+        )
+    except NotFound:
+        return None
+
+
+def digest(
+    api: HfApi, repo: str, path: str, revision: str, budget: float
+) -> tuple[int, str] | None:
+    """Size and SHA-256 of the content, read in full; None when there is no such file."""
+
+    def hashed() -> tuple[int, str]:
+        size, sha256 = 0, hashlib.sha256()
+        for chunk in _stream(api, repo, path, revision):
+            size += len(chunk)
+            sha256.update(chunk)
+        return size, sha256.hexdigest()
+
+    try:
+        return ask(f"hf://{repo}", budget, hashed)
+    except NotFound:
+        return None
+
+
+def _stream(api: HfApi, repo: str, path: str, revision: str) -> Iterator[bytes]:
+    url = hf_hub_url(repo, path, revision=revision, endpoint=api.endpoint)
+    headers = build_hf_headers(token=api.token, headers={"Accept-Encoding": "identity"})
+    with get_session().stream("GET", url, headers=headers) as response:
+        hf_raise_for_status(response)
+        yield from response.iter_bytes(_CHUNK)

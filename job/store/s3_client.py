@@ -1,0 +1,133 @@
+"""The S3 client: timeouts, addressing, and what each of its errors means to a person."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+import boto3
+from botocore.config import Config
+from botocore.exceptions import (
+    BotoCoreError,
+    ClientError,
+    ConnectionClosedError,
+    ConnectTimeoutError,
+    CredentialRetrievalError,
+    EndpointConnectionError,
+    HTTPClientError,
+    IncompleteReadError,
+    NoCredentialsError,
+    PartialCredentialsError,
+    ReadTimeoutError,
+    TokenRetrievalError,
+)
+from urllib3.exceptions import HTTPError
+
+from job.errors import AccessRefused, JobError, NotFound, Unavailable, UploadFailed
+from job.store.retry import Damaged
+
+if TYPE_CHECKING:
+    from mypy_boto3_s3 import S3Client
+
+_REFUSED = {
+    "AccessDenied": "allow this key s3:PutObject, GetObject, DeleteObject and ListBucket",
+    "InvalidAccessKeyId": "the store does not know this AWS_ACCESS_KEY_ID",
+    "SignatureDoesNotMatch": "AWS_SECRET_ACCESS_KEY does not belong to AWS_ACCESS_KEY_ID",
+    "ExpiredToken": "AWS_SESSION_TOKEN has expired: give new credentials",
+    "InvalidToken": "AWS_SESSION_TOKEN is not valid here",
+    "PermanentRedirect": "the bucket is in another region: set AWS_REGION",
+    "AuthorizationHeaderMalformed": "the bucket is in another region: set AWS_REGION",
+    "403": "the key may not do this, or is not known here",
+}
+_ABSENT = ("NoSuchKey", "404", "NotFound")
+_TRANSIENT = ("SlowDown", "RequestTimeout", "BadDigest", "XAmzContentSHA256Mismatch")
+_CONNECTION = (
+    ConnectionClosedError,
+    ConnectTimeoutError,
+    EndpointConnectionError,
+    HTTPClientError,
+    HTTPError,  # urllib3's, when a body breaks off while it is read
+    IncompleteReadError,
+    ReadTimeoutError,
+)
+_NO_CREDENTIALS = (
+    CredentialRetrievalError,
+    NoCredentialsError,
+    PartialCredentialsError,
+    TokenRetrievalError,
+)
+ERRORS = (BotoCoreError, ClientError, HTTPError, Damaged)
+
+
+def s3_client(aws: Mapping[str, str]) -> S3Client:
+    """A client with timeouts.
+
+    Args:
+        aws: AWS_* variables. Without keys boto3 looks for them itself, e.g. an instance's role.
+            With an endpoint of one's own, buckets are part of the path, and the checksums that
+            many such stores do not know are left out (boto3 issue 4392).
+    """
+    endpoint = aws.get("AWS_ENDPOINT_URL_S3") or aws.get("AWS_ENDPOINT_URL")
+    region = aws.get("AWS_REGION") or aws.get("AWS_DEFAULT_REGION")
+    config = Config(
+        connect_timeout=10,
+        read_timeout=60,
+        retries={"mode": "standard", "total_max_attempts": 3},
+        max_pool_connections=16,
+    )
+    if endpoint:
+        config = config.merge(
+            Config(
+                s3={"addressing_style": "path"},
+                request_checksum_calculation="when_required",
+                response_checksum_validation="when_required",
+            )
+        )
+    session = boto3.session.Session(
+        aws_access_key_id=aws.get("AWS_ACCESS_KEY_ID"),
+        aws_secret_access_key=aws.get("AWS_SECRET_ACCESS_KEY"),
+        aws_session_token=aws.get("AWS_SESSION_TOKEN"),
+        region_name=region or ("us-east-1" if endpoint else None),
+    )
+    return session.client("s3", endpoint_url=endpoint, config=config)
+
+
+def code_of(error: BaseException) -> str:
+    """`NoSuchKey`, `AccessDenied`, … or the status of a HEAD, which has no body; else empty."""
+    if not isinstance(error, ClientError):
+        return ""
+    return error.response.get("Error", {}).get("Code", "")
+
+
+def is_absent(error: ClientError) -> bool:
+    return code_of(error) in _ABSENT
+
+
+def is_transient(error: BaseException) -> bool:
+    """Whether the same request may succeed later."""
+    if isinstance(error, ClientError):
+        status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
+        return status >= 500 or status == 429 or code_of(error) in _TRANSIENT
+    return isinstance(error, (*_CONNECTION, Damaged))
+
+
+def translated(error: BaseException, uri: str, writing: bool) -> JobError:
+    """The JobError for what is left after all retries.
+
+    Args:
+        uri: what was asked for, for the message.
+        writing: whether something was being sent: then an outage is an UploadFailed.
+    """
+    code = code_of(error)
+    if isinstance(error, _NO_CREDENTIALS):
+        return AccessRefused(f"{uri}: no credentials; set AWS_ACCESS_KEY_ID and its secret")
+    if code in _REFUSED:
+        return AccessRefused(f"{uri}: {_REFUSED[code]} ({code})")
+    if code in ("NoSuchBucket", "InvalidBucketName", *_ABSENT):
+        return NotFound(f"{uri}: the bucket does not exist ({code}); create it first")
+    if code == "RequestTimeTooSkewed":
+        return Unavailable(f"{uri}: this machine's clock is wrong ({code}); set it and try again")
+    what = code or type(error).__name__
+    if writing:
+        return UploadFailed(f"{uri}: the store did not take it ({what})")
+    return Unavailable(f"{uri}: the store did not answer ({what})")

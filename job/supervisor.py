@@ -1,0 +1,272 @@
+"""The story of one run: from a valid spec to a verified receipt, or to a reported failure.
+
+The supervisor is light (it never imports torch), holds the credentials, and survives whatever
+happens to its children.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import shutil
+import signal
+import threading
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from job import preflight, workplace
+from job.child import Child, child_environment
+from job.credentials import Credentials
+from job.errors import DestinationTaken, JobError, OutOfResources, Stopped
+from job.events import EventLog
+from job.publish import Publisher
+from job.record import Record, describe
+from job.sources import FetchedDataset, FetchedModel, fetch_dataset, fetch_model
+from job.spec import JobSpec
+from job.store import open_destination
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a run ended; becomes the last line of stdout and the exit code."""
+
+    status: str  # done, failed, stopped
+    exit_code: int
+    phase: str
+    retryable: bool
+    message: str
+    receipts: list[str] = field(default_factory=list)
+    result: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """What was downloaded."""
+
+    train: list[FetchedDataset]
+    eval: list[FetchedDataset]
+    model: FetchedModel
+
+
+def run_job(
+    spec: JobSpec, credentials: Credentials, environ: Mapping[str, str], log: EventLog
+) -> Outcome:
+    """Do the job and tell how it ended.
+
+    Args:
+        environ: what the children may see a part of.
+        log: writes to the run's folder, which exists.
+    """
+    record = Record(spec)
+    log.listen(record.handle)
+    destinations = [
+        open_destination(ref, spec.run_name, spec.save, credentials, spec.hub_private)
+        for ref in spec.output
+    ]
+    publisher = Publisher(spec, log.path.parent, destinations, log, record)
+    run = Run(spec, credentials, environ, log, record, publisher)
+    try:
+        with workplace.one_process(run.folder), run.stop_on_signals():
+            return run.do()
+    except JobError as error:
+        return run.fail(error)
+    except OSError as error:
+        if error.errno != 28:  # no space left on device
+            raise
+        return run.fail(OutOfResources(f"The disk is full: {error.filename or spec.work_dir}."))
+    finally:
+        run.end()
+
+
+class Run:
+    """One run on its way."""
+
+    def __init__(
+        self,
+        spec: JobSpec,
+        credentials: Credentials,
+        environ: Mapping[str, str],
+        log: EventLog,
+        record: Record,
+        publisher: Publisher,
+    ) -> None:
+        self.spec, self.credentials, self.log = spec, credentials, log
+        self.record, self.publisher = record, publisher
+        self.folder = publisher.folder
+        self.env = child_environment(environ, self.folder, on_cpu=spec.device == "cpu")
+        self.child: Child | None = None
+        self.stop_requested = False
+        self.working = False  # a child has its request, so a signal goes to it
+
+    def do(self) -> Outcome:
+        """The story."""
+        self.log.enter("preflight", "trying everything that could fail later")
+        if receipts := self.publisher.finished():
+            return self.already_done(receipts)
+        found = preflight.inspect(
+            self.spec, self.credentials, self.publisher.destinations, self.say
+        )
+        self.log.emit("plan", settings=found.plan.settings(), estimates=found.plan.estimates)
+        self.publisher.acquire(workplace.owner(self.folder))
+        if receipts := self.publisher.finished():
+            return self.already_done(receipts)
+
+        trainer = self.start("job.train")  # imports Unsloth while we download
+        self.log.enter("fetch", "downloading data and model")
+        inputs = self.fetch(found)
+        self.train(trainer, found, inputs)
+        self.verify(inputs)
+        facts = {"template_date": workplace.template_date(self.spec, self.folder)}
+        receipts = self.publisher.publish(facts)
+        result = self.record.result("done")
+        return Outcome("done", 0, self.log.phase, False, "done", receipts, result)
+
+    def already_done(self, receipts: list[str]) -> Outcome:
+        """This very spec has been run: there is nothing to do."""
+        message = f"already done, nothing was trained: {', '.join(receipts)}"
+        self.say(message)
+        return Outcome("done", 0, "preflight", False, message, receipts)
+
+    def fetch(self, found: preflight.Findings) -> Inputs:
+        """Data first: a bad row shall be found before gigabytes of weights are fetched."""
+        into, progress = self.spec.work_dir / "downloads", self.log.progress
+        fetched = [
+            fetch_dataset(dataset, into / "data" / str(i), self.credentials, progress)
+            for i, dataset in enumerate((*found.train, *found.eval))
+        ]
+        rows = preflight.check_rows(fetched)
+        revision = found.model.revision
+        folder = f"{self.spec.model.uri.replace('://', '_').replace('/', '_')}_{revision}"
+        model = fetch_model(
+            self.spec.model, found.model, into / "models" / folder, self.credentials, progress
+        )
+        inputs = Inputs(fetched[: len(found.train)], fetched[len(found.train) :], model)
+        self.log.emit(
+            "inputs",
+            model={
+                "uri": found.model.uri,
+                "revision": revision,
+                "type": found.model.config.get("model_type"),
+            },
+            datasets=[describe_dataset(d, rows[str(d.source)]) for d in fetched],
+            device=found.device(),
+        )
+        return inputs
+
+    def train(self, trainer: Child, found: preflight.Findings, inputs: Inputs) -> None:
+        """Train and merge in the trainer process. What an earlier start left is removed first."""
+        for part in ("adapter", "merged", "report"):
+            shutil.rmtree(self.folder / part, ignore_errors=True)
+        base = {
+            "name": self.spec.model.uri.removeprefix("hf://"),
+            "revision": found.model.revision if self.spec.model.scheme == "hf" else None,
+        }
+        request = {
+            "plan": found.plan.values(),
+            "train": [files_of(dataset) for dataset in inputs.train],
+            "eval": [files_of(dataset) for dataset in inputs.eval],
+            "out": str(self.folder),
+            "base": base,
+        }
+        self.work(trainer, inputs, request)
+
+    def verify(self, inputs: Inputs) -> None:
+        """Load what was saved in a fresh process, compare, and answer the prompts."""
+        merged = self.folder / "merged" if "merged" in self.record.artifacts else None
+        request = {
+            "adapter": str(self.folder / "adapter"),
+            "merged": str(merged) if merged else None,
+            "probe": str(self.folder / "probe.json"),
+        }
+        self.log.enter("verify", "loading what was saved in a fresh process")
+        self.work(self.start("job.train.verify"), inputs, request)
+
+    def fail(self, error: JobError) -> Outcome:
+        """Say why, here and at the destinations, and keep what may be kept."""
+        phase = self.log.phase
+        reason = describe(error, phase)
+        self.log.emit("failed", **reason)
+        failure = {"run": self.spec.run_name, "spec_hash": self.spec.spec_hash, **reason}
+        text = json.dumps(failure, indent=2, ensure_ascii=False) + "\n"
+        (self.folder / "failure.json").write_text(text, encoding="utf-8")
+        result = self.record.result("failed") | {"failure": reason}
+        if not isinstance(error, DestinationTaken):  # else it is another run's place
+            self.publisher.publish_failure(failure, result)
+        status = "stopped" if isinstance(error, Stopped) else "failed"
+        return Outcome(status, error.exit_code, phase, error.retryable, str(error), result=result)
+
+    def end(self) -> None:
+        """Leave nothing running and nothing claimed."""
+        if self.child is not None:
+            self.child.kill()
+        self.publisher.release()
+
+    # -- children and signals ------------------------------------------------------------------
+
+    def start(self, module: str) -> Child:
+        """Start a child process; its events become ours."""
+
+        def relay(event: dict[str, Any]) -> None:
+            self.log.emit(event.pop("event"), **event)
+
+        self.child = Child(module, self.env, self.folder / "trainer.log", relay)
+        return self.child
+
+    def work(self, child: Child, inputs: Inputs, request: dict[str, Any]) -> None:
+        """Send a child its request and wait; a stop that came meanwhile ends the run here."""
+        request |= {
+            "spec": self.spec.public(),
+            "model": str(inputs.model.path),
+            "template_date": workplace.template_date(self.spec, self.folder),
+        }
+        self.working = True
+        try:
+            child.run(request)
+        finally:
+            self.working = False
+        if self.stop_requested:
+            raise Stopped("Stopped by a signal; nothing was published.")
+
+    @contextlib.contextmanager
+    def stop_on_signals(self) -> Iterator[None]:
+        """SIGTERM and SIGINT: a working child stops at its next step, anything else stops here."""
+
+        def handle(number: int, _: Any) -> None:
+            first, self.stop_requested = not self.stop_requested, True
+            if self.working and self.child is not None:
+                self.child.stop()
+                if first:  # leave a few seconds of the grace to say how it ended
+                    timer = threading.Timer(max(self.spec.stop_grace - 5, 1), self.child.kill)
+                    timer.daemon = True
+                    timer.start()
+            elif first:
+                raise Stopped(f"Stopped by {signal.Signals(number).name}; nothing was published.")
+
+        before = {n: signal.signal(n, handle) for n in (signal.SIGTERM, signal.SIGINT)}
+        try:
+            yield
+        finally:
+            for number, previous in before.items():
+                signal.signal(number, previous)
+
+    def say(self, message: str) -> None:
+        """A line for the log."""
+        self.log.emit("log", message=message)
+
+
+def files_of(dataset: FetchedDataset) -> dict[str, Any]:
+    """One dataset as the trainer's request names it."""
+    files = [str(Path(f)) for f in dataset.files]
+    return {"files": files, "format": dataset.source.format, "label": dataset.source.uri}
+
+
+def describe_dataset(dataset: FetchedDataset, rows: int) -> dict[str, Any]:
+    """One dataset as report and receipt name it."""
+    return {
+        "uri": str(dataset.source),
+        "revision": dataset.revision,
+        "sha256": dataset.sha256,
+        "rows": rows,
+    }

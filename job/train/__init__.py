@@ -1,0 +1,1 @@
+"""The trainer process: the only rooms that import torch, transformers, unsloth, trl and peft."""

@@ -1,0 +1,90 @@
+"""The trainer: data → model → train → adapter → merge, in a process of its own.
+
+`python -m job.train`, started by the supervisor, which sets the environment (no credentials, no
+network, the stubs of device=cpu) and sends one request on stdin once everything is downloaded.
+Unsloth is imported before that, since it takes half a minute.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from pathlib import Path
+from typing import Any
+
+from job.train.channel import Channel, run_child
+
+
+def main(channel: Channel) -> None:
+    """Import, wait for the request, do it."""
+    started = time.monotonic()
+    import_unsloth(on_cpu=os.environ.get("UNSLOTH_ALLOW_CPU") == "1")
+    channel.emit("ready", seconds=round(time.monotonic() - started, 1))
+    request = channel.receive()
+    train(channel, request)
+
+
+def import_unsloth(*, on_cpu: bool) -> None:
+    """Import Unsloth before everything it patches."""
+    from job.train import cpu
+
+    if on_cpu:
+        cpu.before_import()
+    import unsloth  # noqa: F401
+
+    if on_cpu:
+        cpu.after_import()
+
+
+def train(channel: Channel, request: dict[str, Any]) -> None:
+    """The story of one training, as the request tells it.
+
+    The request: `spec` (public keys), `plan` (values), `model` (folder), `train` and `eval` (lists
+    of `{"files", "format", "label"}`), `template_date`, `out` (folder for adapter and merged),
+    `base` (name and revision that the adapter shall carry).
+    """
+    from transformers import set_seed
+
+    from job.spec import read_spec
+    from job.train import data, fit, load, merge
+
+    spec = read_spec({"JOB_SPEC": json.dumps(request["spec"])})
+    plan, out = request["plan"], Path(request["out"])
+    stop = fit.StopFlag()
+    set_seed(spec.seed)
+
+    channel.emit("phase", phase="data", message="reading, rendering and masking the rows")
+    built = data.build_rows(spec, request)
+    channel.emit("audit", audit=built.audit)
+    data.write_probe(built, out / "probe.json")
+
+    channel.emit("phase", phase="load", message=f"loading the model ({plan['precision']})")
+    model, tokenizer = load.load_model(spec, plan, Path(request["model"]))
+    trainable = load.trainable_parameters(model)
+    trainer = fit.make_trainer(spec, plan, model, tokenizer, built.train, built.eval)
+    steps = trainer.args.max_steps
+
+    message = f"{steps} steps of {spec.batch_size} rows, {trainable:,} trainable parameters"
+    channel.emit("phase", phase="train", message=message)
+    eval_before = fit.evaluate(trainer, 0, channel)
+    result = fit.fit(trainer, channel, stop)
+    result |= {
+        "trainable_parameters": trainable,
+        "eval_loss_before": eval_before,
+        "eval_loss_after": fit.evaluate(trainer, steps, channel),
+        "peak_memory_bytes": merge.peak_memory(),
+    }
+    channel.emit("trained", training=result)
+
+    channel.emit("phase", phase="save", message="saving the adapter")
+    merge.save_adapter(model, tokenizer, out / "adapter", request["base"])
+    channel.emit("artifact", part="adapter")
+    if "merged_16bit" in spec.save:
+        channel.emit("phase", phase="merge", message="merging into 16-bit weights")
+        merge.save_merged(model, tokenizer, out / "merged")
+        channel.emit("artifact", part="merged")
+
+
+if __name__ == "__main__":
+    run_child(main)

@@ -1,0 +1,172 @@
+"""The training itself: TRL's SFTTrainer as Unsloth rewrites it, fed with rows that are ready.
+
+Rows come tokenised, with labels, from `job.data`; the trainer's own preparation is switched off.
+Every setting is written out, since Unsloth's SFTConfig has other defaults than TRL's.
+"""
+
+from __future__ import annotations
+
+import math
+import signal
+import time
+from pathlib import Path
+from typing import Any
+
+from job.errors import Diverged, InternalError, Stopped
+from job.spec import JobSpec
+from job.train.channel import Channel
+
+Rows = list[dict[str, list[int]]]  # input_ids and labels, of equal length
+
+
+class StopFlag:
+    """Set by SIGTERM; training ends after the optimizer step under way."""
+
+    def __init__(self) -> None:
+        self.is_set = False
+        signal.signal(signal.SIGTERM, self._set)
+        signal.signal(signal.SIGINT, self._set)
+
+    def _set(self, *_: Any) -> None:
+        self.is_set = True
+
+
+def planned_steps(spec: JobSpec, rows: int) -> int:
+    """Optimizer steps of the whole run; the last batch of an epoch may be smaller."""
+    if spec.max_steps is not None:
+        return spec.max_steps
+    return max(1, math.ceil(math.ceil(rows / spec.batch_size) * spec.epochs))
+
+
+def make_trainer(
+    spec: JobSpec, plan: dict[str, Any], model: Any, tokenizer: Any, train: Rows, held_out: Rows
+) -> Any:
+    """An SFTTrainer for these rows. It writes nothing and reports nothing by itself."""
+    from datasets import Dataset
+    from transformers import DataCollatorForSeq2Seq
+    from trl import SFTConfig, SFTTrainer
+
+    on_cpu = spec.device == "cpu"
+    steps = planned_steps(spec, len(train))
+    dtype = str(next(p.dtype for p in model.parameters() if p.is_floating_point()))
+    config = SFTConfig(
+        output_dir=str(Path(spec.work_dir) / spec.run_name / "trainer"),
+        per_device_train_batch_size=plan["micro_batch_size"],
+        gradient_accumulation_steps=plan["gradient_accumulation"],
+        # One row at a time: gpt-oss evaluates with eager attention (unsloth #3363).
+        per_device_eval_batch_size=1,
+        max_steps=steps,
+        learning_rate=spec.learning_rate,
+        weight_decay=spec.weight_decay,
+        warmup_steps=min(spec.warmup_steps, steps - 1),
+        lr_scheduler_type=spec.scheduler,
+        optim=plan["optimizer"],
+        max_grad_norm=1.0,
+        seed=spec.seed,
+        data_seed=spec.seed,
+        use_cpu=on_cpu,
+        bf16=not on_cpu and dtype != "torch.float16",
+        fp16=not on_cpu and dtype == "torch.float16",
+        gradient_checkpointing=bool(plan["gradient_checkpointing"]),
+        max_length=spec.max_seq_length,
+        packing=False,
+        dataset_kwargs={"skip_prepare_dataset": True},
+        remove_unused_columns=False,
+        include_num_input_tokens_seen="non_padding",
+        logging_steps=1,
+        logging_nan_inf_filter=False,  # the default hides a loss that is not finite
+        save_strategy="no",
+        report_to="none",
+        disable_tqdm=True,
+    )
+    return SFTTrainer(
+        model=model,
+        args=config,
+        train_dataset=Dataset.from_list(train),
+        eval_dataset=Dataset.from_list(held_out) if held_out else None,
+        processing_class=tokenizer,
+        data_collator=DataCollatorForSeq2Seq(tokenizer, padding=True, label_pad_token_id=-100),
+    )
+
+
+def fit(trainer: Any, channel: Channel, stop: StopFlag) -> dict[str, Any]:
+    """Train to the end and return the history and the totals.
+
+    Raises:
+        Diverged: a loss or a gradient norm is not finite.
+        Stopped: SIGTERM came; the last whole step is done, nothing is saved.
+        InternalError: the trainer returned before its last step.
+    """
+    watcher = _watcher(channel, stop, trainer.args.max_steps)
+    trainer.add_callback(watcher)
+    started = time.monotonic()
+    trainer.train()
+    seconds = time.monotonic() - started
+    done, planned = trainer.state.global_step, trainer.args.max_steps
+    if stop.is_set and done < planned:
+        raise Stopped(f"Stopped by a signal after step {done} of {planned}; nothing was published.")
+    if done != planned:
+        raise InternalError(f"Training ended after step {done} of {planned} for no known reason.")
+    history = watcher.history
+    return {
+        "steps": done,
+        "epochs": round(float(trainer.state.epoch), 3),
+        "loss_first": history[0]["loss"],
+        "loss_last": history[-1]["loss"],
+        "tokens": int(trainer.state.num_input_tokens_seen),
+        "seconds": round(seconds, 1),
+        "history": history,
+    }
+
+
+def evaluate(trainer: Any, step: int, channel: Channel) -> float | None:
+    """Mean loss over the held-out rows, each row weighing the same; None without such rows."""
+    if trainer.eval_dataset is None:
+        return None
+    loss = float(trainer.evaluate()["eval_loss"])
+    if not math.isfinite(loss):
+        raise Diverged(f"The loss on the held-out rows is {loss} at step {step}.")
+    channel.emit("eval", step=step, loss=loss)
+    return loss
+
+
+def _watcher(channel: Channel, stop: StopFlag, steps: int) -> Any:
+    """A callback that reports each step, stops on request and fails on numbers that are none."""
+    from transformers import TrainerCallback
+
+    class Watcher(TrainerCallback):
+        def __init__(self) -> None:
+            self.history: list[dict[str, Any]] = []
+            self.clock = time.monotonic()
+            self.tokens = 0
+
+        def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+            if stop.is_set:
+                control.should_training_stop = True
+
+        def on_log(
+            self, args: Any, state: Any, control: Any, logs: dict[str, Any] | None = None, **_: Any
+        ) -> None:
+            if not logs or "loss" not in logs:
+                return
+            loss, norm = float(logs["loss"]), float(logs.get("grad_norm", 0.0))
+            if not (math.isfinite(loss) and math.isfinite(norm)):
+                raise Diverged(
+                    f"Step {state.global_step}: loss {loss}, gradient norm {norm}. Lower "
+                    "JOB_LEARNING_RATE or look at the data; nothing was published."
+                )
+            elapsed = time.monotonic() - self.clock
+            rate = (state.num_input_tokens_seen - self.tokens) / elapsed
+            self.clock, self.tokens = time.monotonic(), state.num_input_tokens_seen
+            point = {
+                "step": state.global_step,
+                "loss": loss,
+                "learning_rate": float(logs["learning_rate"]),
+                "grad_norm": norm,
+                "tokens_per_second": round(rate, 1),
+            }
+            self.history.append(point)
+            eta = elapsed * (steps - state.global_step)
+            channel.emit("step", **point, of=steps, eta_seconds=round(eta))
+
+    return Watcher()

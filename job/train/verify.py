@@ -1,0 +1,193 @@
+"""The proof that what was saved is what was trained, in a fresh process without Unsloth.
+
+`python -m job.train.verify` loads base, adapter and merged weights the way their users will, with
+plain transformers and PEFT, and compares logits on a few training rows. It also answers the
+prompts: before with the base, after with what is published.
+"""
+
+from __future__ import annotations
+
+import gc
+import json
+from pathlib import Path
+from typing import Any
+
+from job.errors import InternalError
+from job.spec import JobSpec
+from job.train.channel import Channel, run_child
+
+# Relative root-mean-square difference between the logits of base + adapter and of the merged
+# weights. The merge rounds W + BA to bfloat16 (8 bits of mantissa); measured values are in
+# docs/benchmarks.md. On a GPU the logits themselves are computed in bfloat16.
+TOLERANCE = {"cpu": 0.02, "cuda": 0.05}
+AGREEMENT_TOKENS = 32  # greedy tokens of adapter and merged model that are compared for each prompt
+
+
+def main(channel: Channel) -> None:
+    """Wait for the request and do it. It holds `spec`, `model`, `adapter`, `merged` (or null),
+    `probe` (a file of token ids) and `template_date`."""
+    import torch
+    import transformers
+
+    transformers.utils.logging.disable_progress_bar()
+    channel.emit("ready")
+    request = channel.receive()
+
+    from job.spec import read_spec
+    from job.train.sample import Sampler
+
+    spec = read_spec({"JOB_SPEC": json.dumps(request["spec"])})
+    torch.manual_seed(spec.seed)
+    probe = json.loads(Path(request["probe"]).read_text(encoding="utf-8"))
+    sampler = Sampler(spec, Path(request["model"]), request["template_date"])
+
+    channel.emit("phase", phase="verify", message="loading base and adapter with PEFT")
+    base = load(Path(request["model"]), spec)
+    base_logits = logits(base, probe)
+    before = sampler.answers(base)
+    tuned = with_adapter(base, Path(request["adapter"]))
+    tuned_logits = logits(tuned, probe)
+    greedy = sampler.greedy(tuned, AGREEMENT_TOKENS)
+    require_finite_and_changed(base_logits, tuned_logits)
+    if request["merged"] is None:
+        after = sampler.answers(tuned)
+        report: dict[str, Any] = {"compared": "adapter"}
+    else:
+        del base, tuned
+        free()
+        channel.emit("phase", phase="verify", message="loading the merged weights")
+        merged = load(Path(request["merged"]), spec, strict=True)
+        report = compare(base_logits, tuned_logits, logits(merged, probe), TOLERANCE[spec.device])
+        report["greedy_agreement"] = agreement(greedy, sampler.greedy(merged, AGREEMENT_TOKENS))
+        after = sampler.answers(merged)
+    channel.emit("verified", merge=report, samples=sampler.samples(before, after))
+
+
+def load(folder: Path, spec: JobSpec, *, strict: bool = False) -> Any:
+    """A causal language model from a folder, on the spec's device; float32 on the CPU.
+
+    Args:
+        strict: fail on missing, unexpected or mismatched keys, and on values that are not finite.
+
+    Raises:
+        InternalError: a strict load found such a key or value.
+    """
+    import torch
+    from transformers import AutoModelForCausalLM, Mxfp4Config
+
+    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    options: dict[str, Any] = {"dtype": torch.float32 if spec.device == "cpu" else torch.bfloat16}
+    if (config.get("quantization_config") or {}).get("quant_method") == "mxfp4":
+        options["quantization_config"] = Mxfp4Config(dequantize=True)
+    model, info = AutoModelForCausalLM.from_pretrained(
+        folder,
+        device_map={"": "cpu" if spec.device == "cpu" else 0},
+        local_files_only=True,
+        output_loading_info=True,
+        **options,
+    )
+    wrong = {kind: keys for kind, keys in info.items() if keys}
+    if wrong and (strict or "missing_keys" in wrong):
+        raise InternalError(f"{folder.name} does not load cleanly: {str(wrong)[:1000]}")
+    if strict:
+        for name, parameter in model.named_parameters():
+            if not torch.isfinite(parameter).all():
+                raise InternalError(f"{folder.name}: {name} holds values that are not finite.")
+    return model.eval()
+
+
+def with_adapter(base: Any, folder: Path) -> Any:
+    """The base with the saved adapter on it; every saved tensor must have found its place.
+
+    Raises:
+        InternalError: a tensor of the file is not in the model, or differs there.
+    """
+    import torch
+    from peft import PeftModel, get_peft_model_state_dict
+    from safetensors.torch import load_file
+
+    model = PeftModel.from_pretrained(base, folder).eval()
+    saved = load_file(folder / "adapter_model.safetensors")
+    loaded = get_peft_model_state_dict(model)
+    if set(saved) != set(loaded):
+        odd = sorted(set(saved) ^ set(loaded))[:5]
+        raise InternalError(f"PEFT does not load the adapter completely: {odd}")
+    for name, tensor in saved.items():
+        if not torch.allclose(tensor, loaded[name].to(tensor.device, tensor.dtype)):
+            raise InternalError(f"The adapter's {name} changed on the way through PEFT.")
+    return model
+
+
+def logits(model: Any, rows: list[list[int]]) -> Any:
+    """Logits of each row, concatenated: float32 on the CPU, shape (tokens of all rows, vocab)."""
+    import torch
+
+    parts = []
+    with torch.inference_mode():
+        for row in rows:
+            ids = torch.tensor([row], device=model.device)
+            parts.append(model(input_ids=ids).logits[0].float().cpu())
+    return torch.cat(parts)
+
+
+def relative(a: Any, b: Any) -> float:
+    """Root-mean-square of a - b over that of b."""
+    return float((a - b).norm() / b.norm())
+
+
+def require_finite_and_changed(base: Any, tuned: Any) -> None:
+    """Raise InternalError unless the adapter gives finite logits that differ from the base's."""
+    if not bool(tuned.isfinite().all()):
+        raise InternalError("The saved adapter gives logits that are not finite.")
+    if relative(tuned, base) == 0.0:
+        raise InternalError("The saved adapter changes nothing: its logits are the base model's.")
+
+
+def compare(base: Any, tuned: Any, merged: Any, tolerance: float) -> dict[str, Any]:
+    """Hold the merged model's logits against base + adapter and against the base.
+
+    Raises:
+        InternalError: they are not finite, further than `tolerance` from base + adapter, or not
+            nearer to it than the base is (as when the merge kept the base, or when the training
+            is smaller than the rounding to 16 bits).
+    """
+    if not bool(merged.isfinite().all()):
+        raise InternalError("The merged weights give logits that are not finite.")
+    error, change = relative(merged, tuned), relative(tuned, base)
+    report = {
+        "compared": "merged with base + adapter",
+        "relative_error": error,
+        "relative_change_by_training": change,
+        "max_logit_difference": float((merged - tuned).abs().max()),
+        "tolerance": tolerance,
+    }
+    if error > tolerance:
+        raise InternalError(
+            f"The merged weights do not reproduce base + adapter: relative logit error {error:.4f},"
+            f" tolerance {tolerance}. The merged weights were not published."
+        )
+    if error >= change:
+        raise InternalError(
+            f"The merged weights are as near to the base as to the trained model (error {error:.2e}"
+            f", change by training {change:.2e}). The merged weights were not published."
+        )
+    return report
+
+
+def agreement(first: list[list[int]], second: list[list[int]]) -> dict[str, int]:
+    """How many prompts get the same greedy tokens, of how many."""
+    same = sum(a == b for a, b in zip(first, second, strict=True))
+    return {"same": same, "of": len(first), "tokens": AGREEMENT_TOKENS}
+
+
+def free() -> None:
+    """Give the memory of dropped models back before the next is loaded."""
+    import torch
+
+    gc.collect()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
+
+
+if __name__ == "__main__":
+    run_child(main)

@@ -1,0 +1,244 @@
+"""Results as the supervisor hands them over: a finished run, and one that failed early."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+EQUATION = "x^5 + 3x^4 - 10 = 3 を解いてください。"
+
+
+def history(steps: int) -> list[dict[str, float]]:
+    """A falling, noisy loss, a warm-up of five steps and a linear learning rate."""
+    return [
+        {
+            "step": step,
+            "loss": 1.9 + 1.5 * math.exp(-step / 18) + 0.18 * math.sin(step * 2.7),
+            "learning_rate": 2e-4 * min(step / 5, (steps - step) / (steps - 5) if step > 5 else 1),
+            "grad_norm": 1.2,
+            "tokens_per_second": 540.0 + 20 * math.sin(step),
+        }
+        for step in range(1, steps + 1)
+    ]
+
+
+def answer(text: str, analysis: str = "", stop: str = "eos", tokens: int = 42) -> dict[str, Any]:
+    return {"text": text, "analysis": analysis, "final": text, "stop": stop, "tokens": tokens}
+
+
+def samples() -> list[dict[str, Any]]:
+    return [
+        {
+            "prompt": [
+                {"role": "system", "content": "reasoning language: Japanese"},
+                {"role": "user", "content": EQUATION},
+            ],
+            "before": answer(
+                "The equation x^5 + 3x^4 - 13 = 0 has one real root, about 1.38.",
+                "We need to solve x^5 + 3x^4 - 13 = 0. Let us try Newton's method from 1.4.\n\n"
+                "f(1.4) = 5.378 + 11.525 - 13 = 3.903, so the root is smaller.",
+                stop="length",
+                tokens=512,
+            ),
+            "after": answer(
+                "実数解は x ≈ 1.2915 です。\n\n検算: 1.2915⁵ ≈ 3.593。",
+                "まず方程式を x^5 + 3x^4 - 13 = 0 と書き直します。中間値の定理を使うと、"
+                "1 と 2 の間に実数解が一つあります。ニュートン法で近似します。",
+                tokens=187,
+            ),
+        },
+        {
+            "prompt": [{"role": "user", "content": "ما هي عاصمة أستراليا؟ ولماذا ليست سيدني؟"}],
+            "before": answer("<script>alert('x')</script> The capital is Sydney."),
+            "after": answer(
+                "عاصمة أستراليا هي كانبرا (Canberra)، وقد اختيرت عام 1908 حلًّا وسطًا "
+                "بين سيدني وملبورن.",
+                "السؤال عن العاصمة. كثيرون يظنون أنها سيدني لأنها أكبر مدينة.",
+            ),
+        },
+    ]
+
+
+def audit() -> dict[str, Any]:
+    return {
+        "train": {"rows": 91, "tokens": 48_213, "trained_tokens": 30_877},
+        "eval": {"rows": 5, "tokens": 2_410, "trained_tokens": 1_511},
+        "sources": [
+            {
+                "source": "HuggingFaceH4/Multilingual-Thinking",
+                "format": "multilingual-thinking",
+                "rows": 64,
+                "tokens": 40_000,
+                "trained_tokens": 27_900,
+            },
+            {
+                "source": "/data/private/notes.jsonl",
+                "format": "messages",
+                "rows": 32,
+                "tokens": 10_623,
+                "trained_tokens": 4_488,
+            },
+        ],
+        "dropped": {"overlength": 2},
+        "cut": 0,
+        "worst_rows": {
+            "overlength": [{"source": "/data/private/notes.jsonl", "row": 17, "tokens": 5120}]
+        },
+        "percentiles": {"p50": 431, "p90": 810, "p99": 1702, "max": 5120},
+        "duplicates": 0,
+        "dropped_thinking": 3,
+        "languages": {"Japanese": 20, "French": 16, "Arabic": 12},
+        "lengths": [
+            {"from": 129, "to": 256, "rows": 11},
+            {"from": 257, "to": 512, "rows": 52},
+            {"from": 513, "to": 1024, "rows": 27},
+            {"from": 1025, "to": 5120, "rows": 6},
+        ],
+    }
+
+
+def spec() -> dict[str, Any]:
+    return {
+        "model": "unsloth/gpt-oss-20b",
+        "dataset": ["HuggingFaceH4/Multilingual-Thinking", "/data/private/notes.jsonl"],
+        "output": "s3://models/tuned,hf://acme/gpt-oss-thinks",
+        "save": "lora,merged_16bit",
+        "precision": "auto",
+        "max_seq_length": 4096,
+        "train_on": "assistant",
+        "lora_r": 8,
+        "lora_alpha": 16,
+        "batch_size": 16,
+        "learning_rate": 2e-4,
+        "optimizer": "adamw_8bit",
+        "scheduler": "linear",
+        "warmup_steps": 5,
+        "max_steps": 60,
+        "seed": 3407,
+        "eval_fraction": 0.05,
+        "prompts": [[{"role": "user", "content": EQUATION}]],
+        "work_dir": "/work",
+    }
+
+
+def done() -> dict[str, Any]:
+    """Everything that a finished run knows."""
+    points = history(60)
+    return {
+        "run": "run-3fa94c01b2d7",
+        "status": "done",
+        "spec": spec(),
+        "model": {"uri": "hf://unsloth/gpt-oss-20b", "revision": "d" * 40, "type": "gpt_oss"},
+        "datasets": [
+            {
+                "uri": "hf://HuggingFaceH4/Multilingual-Thinking?format=multilingual-thinking",
+                "revision": "a" * 40,
+                "rows": 64,
+                "use": "train",
+            },
+            {"uri": "/data/private/notes.jsonl", "revision": None, "rows": 32, "use": "train"},
+        ],
+        "versions": {
+            "finetune-job": "0.1.0",
+            "torch": "2.8.0+cu128",
+            "transformers": "5.17.0",
+            "unsloth": "2026.10.7",
+            "trl": "1.15.0",
+            "peft": "0.21.2",
+        },
+        "device": {"name": "NVIDIA H100 80GB HBM3", "memory_gb": 79.2},
+        "plan": {
+            "precision": {"value": "native", "reason": "the checkpoint is stored as MXFP4"},
+            "micro_batch_size": {"value": 4, "reason": "16 sequences a step, 4 fit the 79 GB card"},
+            "packing": {"value": False, "reason": "one sequence a row"},
+            "estimates": {"weights": 13_800_000_000, "activations": 9_100_000_000, "reserve": 0},
+        },
+        "training": {
+            "steps": 60,
+            "epochs": 10.55,
+            "loss_first": points[0]["loss"],
+            "loss_last": points[-1]["loss"],
+            "eval_loss_before": 2.953,
+            "eval_loss_after": 2.104,
+            "tokens": 508_400,
+            "trained_tokens": 325_600,
+            "seconds": 941.0,
+            "peak_memory_bytes": 38_400_000_000,
+            "history": points,
+        },
+        "audit": audit(),
+        "samples": samples(),
+        "merge": {
+            "compared": "merged with base + adapter",
+            "relative_error": 0.0031,
+            "relative_change_by_training": 0.214,
+            "max_logit_difference": 0.0312,
+            "tolerance": 0.05,
+            "greedy_agreement": {"same": 2, "of": 2, "tokens": 32},
+        },
+        "timings": {
+            "preflight": 1.4,
+            "fetch": 73.0,
+            "data": 4.2,
+            "train": 941.0,
+            "merge": 88.0,
+            "verify": 61.5,
+            "publish": 120.3,
+        },
+        "files": [
+            {"path": "adapter/adapter_config.json", "size": 1_204, "sha256": "1" * 64},
+            {"path": "adapter/adapter_model.safetensors", "size": 31_876_224, "sha256": "2" * 64},
+            {
+                "path": "merged/model-00001-of-00003.safetensors",
+                "size": 4_792_272_488,
+                "sha256": "3" * 64,
+            },
+            {"path": "merged/config.json", "size": 1_780, "sha256": "4" * 64},
+        ],
+        "failure": None,
+    }
+
+
+def failed() -> dict[str, Any]:
+    """A run that ended before its data was read to the end."""
+    return {
+        "run": "run-3fa94c01b2d7",
+        "status": "failed",
+        "spec": spec(),
+        "model": {"uri": "hf://unsloth/gpt-oss-20b", "revision": "d" * 40, "type": "gpt_oss"},
+        "datasets": [],
+        "timings": {"preflight": 1.4, "fetch": 73.0},
+        "failure": {
+            "exit_code": 65,
+            "code": "data",
+            "phase": "data",
+            "retryable": False,
+            "message": "1 of 96 rows of /data/private/notes.jsonl cannot be read.",
+            "problems": ["notes.jsonl row 17, column messages: the last turn has no content"],
+        },
+    }
+
+
+def out_of_memory() -> dict[str, Any]:
+    """A run that trained for a while and then failed."""
+    result = done()
+    training = result["training"]
+    training.update(steps=21, history=training["history"][:21], eval_loss_after=None)
+    training.update(loss_last=training["history"][-1]["loss"], seconds=330.0)
+    result.update(
+        status="failed",
+        merge=None,
+        files=[],
+        timings={"preflight": 1.4, "fetch": 73.0, "data": 4.2, "train": 330.0},
+        failure={
+            "exit_code": 81,
+            "code": "gpu-memory",
+            "phase": "train",
+            "retryable": False,
+            "message": "The GPU's memory does not hold this configuration: 4.2 GB more asked for.",
+            "problems": [],
+        },
+    )
+    for sample in result["samples"]:
+        sample["after"] = None
+    return result

@@ -1,0 +1,62 @@
+"""A key that has no effect yet is validated, then refused: no setting is ever ignored."""
+
+from __future__ import annotations
+
+import pytest
+
+from job.spec import read_spec
+from job.spec.rules import NOT_BUILT
+from tests.test_spec_refused import CANARY, GOOD, refusal
+
+NOT_YET = {
+    "trust_remote_code": "org/name@" + "a" * 40,
+    "reasoning_share": "0.75",
+    "expand_turns": "true",
+    "packing": "true",
+    "checkpoint_minutes": "10",
+    "resume": "auto",
+    "max_attempts": "3",
+    "max_hours": "1",
+    "max_cost_usd": "1",
+    "gpu_usd_per_hour": "1",
+    "budget_policy": "fail",
+    "report_to": "wandb,trackio",
+    "webhook_url": "https://host/hook",
+    "on_finish": "terminate",
+}
+
+
+@pytest.mark.parametrize(("key", "value"), NOT_YET.items())
+def test_a_key_without_an_effect_is_refused_and_never_ignored(key, value):
+    variable = f"JOB_{key.upper()}"
+    (problem,) = refusal(GOOD | {variable: value}).problems
+    assert problem.startswith(f"{variable}: not built yet (")
+    assert "leave it unset" in problem
+
+
+@pytest.mark.parametrize("option", ["weight=0.5", "kind=reasoning"])
+def test_a_source_option_without_an_effect_is_refused(option):
+    (problem,) = refusal(GOOD | {"JOB_DATASET": f"/rows?{option}"}).problems
+    assert problem.startswith(f"JOB_DATASET: option {option.split('=')[0]} not built yet")
+
+
+@pytest.mark.parametrize("option", ["weight=0", "weight=-1", "weight=nan", "kind=odd"])
+def test_a_source_option_without_an_effect_is_validated_all_the_same(option):
+    (problem,) = refusal(GOOD | {"JOB_DATASET": f"/rows?{option}"}).problems
+    assert f"option {option.split('=')[0]}: allowed:" in problem
+
+
+def test_a_webhook_secret_without_webhooks_is_refused():
+    (problem,) = refusal(GOOD | {"JOB_WEBHOOK_SECRET": CANARY}).problems
+    assert problem.startswith("JOB_WEBHOOK_SECRET: not built yet")
+
+
+def test_what_already_holds_may_be_said_out_loud():
+    said = {"JOB_RESUME": "never", "JOB_PACKING": "false", "JOB_EXPAND_TURNS": "no"}
+    said |= {"JOB_REPORT_TO": "none", "JOB_ON_FINISH": "exit"}
+    assert read_spec(GOOD | said).resume == "never"
+
+
+def test_every_key_without_an_effect_is_in_the_table_above():
+    beside_keys = {"weight", "kind", "JOB_WEBHOOK_SECRET"}
+    assert set(NOT_BUILT) == set(NOT_YET) | beside_keys
