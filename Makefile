@@ -33,8 +33,8 @@ DEMO_PROMPTS := [[{"role": "system", "content": "reasoning language: French\n\nY
 DEMO_ENV = JOB_DEVICE=cpu \
 	JOB_MODEL='$(DEMO)/model' \
 	JOB_DATASET='$(CURDIR)/examples/multilingual-thinking.jsonl' \
-	JOB_EVAL_FRACTION=0.1 JOB_BATCH_SIZE=4 JOB_MAX_STEPS=60 JOB_LEARNING_RATE=1e-3 \
-	JOB_MAX_SEQ_LENGTH=1024 JOB_LORA_R=16 JOB_LORA_ALPHA=32 JOB_SAMPLE_TOKENS=120 \
+	JOB_EVAL_FRACTION=0.1 JOB_BATCH_SIZE=2 JOB_MAX_STEPS=60 JOB_LEARNING_RATE=1e-3 \
+	JOB_MAX_SEQ_LENGTH=1024 JOB_LORA_R=16 JOB_LORA_ALPHA=32 JOB_SAMPLE_TOKENS=200 \
 	JOB_PROMPTS='$(DEMO_PROMPTS)' \
 	JOB_WORK_DIR='$(DEMO)/work'
 
@@ -43,3 +43,22 @@ DEMO_ENV = JOB_DEVICE=cpu \
 demo: setup
 	$(PY) examples/smollm2.py '$(DEMO)/model'
 	$(DEMO_ENV) JOB_OUTPUT='file://$(DEMO)/output' $(PY) entrypoint.py run
+
+# --- docs: the parts of the README that are made from the code ----------------------------------
+
+.PHONY: docs
+
+docs: setup
+	$(PY) -m job.spec README.md
+
+# --- tests --------------------------------------------------------------------------------------
+
+.PHONY: test test-gpu
+
+test: setup
+	$(PY) examples/smollm2.py '$(DEMO)/model'
+	$(PY) -m pytest -m 'not gpu and not image'
+
+# On a machine with one NVIDIA GPU and the locked packages; fails, never skips, without a GPU.
+test-gpu:
+	$(PYTHON) -m pytest -m gpu tests/gpu

@@ -7,6 +7,7 @@ pipe. A child that dies by a signal is a reported failure like any other.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -21,9 +22,12 @@ from job.errors import BY_CODE, InternalError, JobError, OutOfResources, Stopped
 from job.events import Event
 
 # What a trainer may see of the environment; everything else, credentials above all, stays here.
-ALLOWED = ("PATH", "LANG", "LC_ALL", "TZ", "USER", "LD_LIBRARY_PATH", "TMPDIR")
+ALLOWED = (
+    *("PATH", "LANG", "LC_ALL", "TZ", "USER", "LD_LIBRARY_PATH"),
+    *("NVIDIA_VISIBLE_DEVICES", "NVIDIA_DRIVER_CAPABILITIES"),  # not NVIDIA_API_KEY
+)
 ALLOWED_PREFIXES = (
-    *("CUDA_", "NVIDIA_", "NCCL_", "TORCH", "TRITON_", "PYTORCH_", "PYTHON", "UNSLOTH_"),
+    *("CUDA_", "NCCL_", "TORCH", "TRITON_", "PYTORCH_", "PYTHON", "UNSLOTH_"),
     *("OMP_", "MKL_", "OPENBLAS_"),
 )
 
@@ -31,6 +35,7 @@ ALLOWED_PREFIXES = (
 CPU_ENVIRONMENT = {
     "UNSLOTH_ALLOW_CPU": "1",  # else: NotImplementedError, "cannot find any torch accelerator"
     "UNSLOTH_COMPILE_DISABLE": "1",  # torch.compile for CPUs needs a C++ compiler
+    "TORCHDYNAMO_DISABLE": "1",  # the fused loss compiles all the same (cross_entropy_loss.py:574)
     "CUDA_VISIBLE_DEVICES": "",  # device=cpu means cpu, also where a GPU is at hand
 }
 
@@ -45,6 +50,8 @@ def child_environment(environ: Mapping[str, str], scratch: Path, *, on_cpu: bool
     cache = scratch / "cache"
     env |= {
         "HOME": str(scratch / "home"),
+        # The merge of an MXFP4 base maps gigabytes in temporary files: not in a tmpfs on /tmp.
+        "TMPDIR": str(scratch / "tmp"),
         "HF_HOME": str(cache / "huggingface"),
         "HF_HUB_OFFLINE": "1",
         "HF_DATASETS_OFFLINE": "1",
@@ -61,7 +68,7 @@ def child_environment(environ: Mapping[str, str], scratch: Path, *, on_cpu: bool
     env.setdefault("USER", "job")  # torch asks for a user name; the uid may have none
     if on_cpu:
         env |= CPU_ENVIRONMENT
-    for folder in ("home", "cache"):
+    for folder in ("home", "cache", "tmp"):
         (scratch / folder).mkdir(parents=True, exist_ok=True)
     return env
 
@@ -81,6 +88,7 @@ class Child:
         self.failure: Event | None = None
         self.stopped = False
         self._on_event = on_event
+        self._listener_failed: Exception | None = None
         read_end, write_end = os.pipe()
         with log.open("ab") as output:
             self._process = subprocess.Popen(
@@ -102,6 +110,7 @@ class Child:
 
         Raises:
             JobError: what the child said, or what its death means.
+            Exception: what `on_event` raised.
         """
         assert self._process.stdin is not None  # noqa: S101 - it is a pipe
         try:
@@ -110,7 +119,10 @@ class Child:
         except BrokenPipeError:
             pass  # it died already; the exit code below tells why
         code = self._process.wait()
+        self._end_group()
         self._reader.join()
+        if self._listener_failed is not None:
+            raise self._listener_failed
         self._raise_for(code)
 
     def stop(self) -> None:
@@ -122,22 +134,34 @@ class Child:
     def kill(self) -> None:
         """End it now, with everything it started."""
         if self._process.poll() is None:
-            os.killpg(self._process.pid, signal.SIGKILL)
+            self._end_group()
             self._process.wait()
+        self._reader.join(5)  # so that no event comes after this
 
     @property
     def pid(self) -> int:
         """Its process id."""
         return self._process.pid
 
+    def _end_group(self) -> None:
+        """Kill the child and what it forked: a worker left over would hold the pipe open."""
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self._process.pid, signal.SIGKILL)
+
     def _relay(self, fd: int) -> None:
         with os.fdopen(fd, encoding="utf-8") as pipe:
-            for line in pipe:
-                event = json.loads(line)
-                if event["event"] == "failed":
-                    self.failure = event
-                else:
-                    self._on_event(event)
+            try:
+                for line in pipe:
+                    if line.endswith("\n"):  # else it died in the middle of the line
+                        self._take(json.loads(line))
+            except Exception as error:  # raised again in `run`; the child ends at its next event
+                self._listener_failed = error
+
+    def _take(self, event: Event) -> None:
+        if event["event"] == "failed":
+            self.failure = event
+        else:
+            self._on_event(event)
 
     def _raise_for(self, code: int) -> None:
         if code == 0:

@@ -6,13 +6,15 @@ code says the same; everything for people goes to stderr.
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import json
 import sys
 import traceback
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from job.errors import JobError, UsageError
+from job.errors import InternalError, JobError, OutOfResources, SpecError, UsageError
 
 if TYPE_CHECKING:
     from job.credentials import Credentials
@@ -38,11 +40,13 @@ def main(argv: list[str], environ: Environ) -> int:
     try:
         return _command(command)(arguments, environ)
     except JobError as error:
-        return _end(_failure(error), environ)
+        return _end(_failure(error, environ), environ)
     except Exception as error:
-        _print_traceback(environ)
-        bug = JobError(f"{type(error).__name__}: {error}")
-        return _end(_failure(bug), environ)
+        _say(traceback.format_exc(), environ)
+        told: JobError = InternalError(f"{type(error).__name__}: {error}")
+        if isinstance(error, OSError) and error.errno == errno.ENOSPC:
+            told = OutOfResources(f"The disk is full: {error.filename or error.strerror}")
+        return _end(_failure(told, environ), environ)
 
 
 def _command(name: str) -> Callable[[list[str], Environ], int]:
@@ -82,10 +86,7 @@ def check(arguments: list[str], environ: Environ) -> int:
     spec, credentials = _read(environ)
     from job.check import check_job
 
-    def say(line: str) -> None:
-        print(line, file=sys.stderr)
-
-    check_job(spec, credentials, say)
+    check_job(spec, credentials, lambda line: _say(line, environ))
     line = {"status": "ok", "exit_code": 0, "phase": "check", "retryable": False}
     return _end({**line, "message": "the job can start", "receipt": None}, environ)
 
@@ -134,8 +135,8 @@ def _require(condition: bool, message: str) -> None:
         raise UsageError(message)
 
 
-def _failure(error: JobError) -> dict[str, Any]:
-    print(f"{type(error).__name__}: {error}", file=sys.stderr)
+def _failure(error: JobError, environ: Environ) -> dict[str, Any]:
+    _say(f"{type(error).__name__}: {error}", environ)
     return {
         "status": "failed",
         "exit_code": error.exit_code,
@@ -159,16 +160,21 @@ def _last_line(outcome: Outcome) -> dict[str, Any]:
 
 def _end(line: dict[str, Any], environ: Environ) -> int:
     """Print the last line of stdout, free of secrets, and return its exit code."""
-    print(_redactor(environ)(json.dumps(line, ensure_ascii=False)), flush=True)
+    from job.events import clean
+
+    print(json.dumps(clean(line, _redactor(environ)), ensure_ascii=False), flush=True)
     return int(line["exit_code"])
 
 
-def _print_traceback(environ: Environ) -> None:
-    print(_redactor(environ)(traceback.format_exc()), file=sys.stderr)
+def _say(text: str, environ: Environ) -> None:
+    print(_redactor(environ)(text), file=sys.stderr)
 
 
 def _redactor(environ: Environ) -> Callable[[str], str]:
-    from job.credentials import SECRETS
+    from job.credentials import SECRETS, read_credentials
     from job.redact import Redactor
 
-    return Redactor([environ[name] for name in SECRETS if environ.get(name)])
+    secrets = [environ[name] for name in SECRETS if environ.get(name)]
+    with contextlib.suppress(SpecError):  # which is what is being reported then
+        secrets += read_credentials(environ).values()
+    return Redactor(secrets)

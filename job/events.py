@@ -7,7 +7,9 @@ are all fed from here.
 
 from __future__ import annotations
 
+import contextlib
 import json
+import math
 import os
 import threading
 from collections.abc import Callable
@@ -22,6 +24,8 @@ Progress = Callable[[str, int, int], None]
 
 # Many a second, and of no use afterwards: shown, not kept.
 TRANSIENT = frozenset({"progress"})
+# How a run ends; until then its state is `running`.
+FINAL = frozenset({"done", "failed"})
 # The newest value of each of these makes up status.json.
 STATUS_FIELDS = ("phase", "step", "of", "loss", "tokens_per_second", "eta_seconds")
 
@@ -31,20 +35,37 @@ def now() -> str:
     return datetime.now(UTC).isoformat(timespec="seconds")
 
 
+def clean(value: Any, redact: Callable[[str], str]) -> Any:
+    """The value as JSON knows it and without secrets: every text in it is redacted by itself.
+
+    Never done on the JSON text, where a secret may end in the middle of an escape or be a number.
+    A float that is not finite becomes None; what JSON does not know becomes text.
+    """
+    if isinstance(value, dict):
+        return {redact(str(key)): clean(item, redact) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [clean(item, redact) for item in value]
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if value is None or isinstance(value, bool | int):
+        return value
+    return redact(str(value))
+
+
 class EventLog:
     """Writes events to a folder and hands each to the listeners; safe to call from any thread.
 
     Args:
         folder: where `events.jsonl` and `status.json` are kept; appended to, never truncated.
-        redact: applied to the JSON text of every event before it goes anywhere.
+        redact: applied to every text of every event before it goes anywhere.
     """
 
     def __init__(self, folder: Path, redact: Callable[[str], str], *listeners: Listener) -> None:
         self.path = folder / "events.jsonl"
         self.phase = "start"
         self._status_path = folder / "status.json"
-        self._status: Event = {}
-        self._redact = redact
+        self._status: Event = {"state": "running"}
+        self.redact = redact
         self._listeners = list(listeners)
         self._lock = threading.Lock()
         self._file = self.path.open("a", encoding="utf-8")
@@ -54,10 +75,8 @@ class EventLog:
         self._listeners.append(listener)
 
     def emit(self, kind: str, **fields: Any) -> None:
-        """Record one event. Values must be JSON; a float that is not finite becomes null."""
-        event = {"time": now(), "event": kind, **fields}
-        text = self._redact(json.dumps(event, ensure_ascii=False, default=str))
-        event = json.loads(text, parse_constant=lambda _: None)
+        """Record one event, its fields made JSON and freed of secrets (see `clean`)."""
+        event: Event = {"time": now(), "event": kind, **clean(fields, self.redact)}
         with self._lock:
             if kind == "phase":
                 self.phase = str(event["phase"])
@@ -78,11 +97,13 @@ class EventLog:
 
     def close(self) -> None:
         """Close the file; later events are a bug."""
-        self._file.close()
+        with contextlib.suppress(OSError):  # a full disk was met, and told, when it was written to
+            self._file.close()
 
     def _write_status(self, event: Event) -> None:
         self._status["time"] = event["time"]
-        self._status["state"] = event["event"]
+        if event["event"] in FINAL:
+            self._status["state"] = event["event"]
         self._status.update({key: event[key] for key in STATUS_FIELDS if key in event})
         aside = self._status_path.with_suffix(".tmp")
         aside.write_text(json.dumps(self._status), encoding="utf-8")

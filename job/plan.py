@@ -17,7 +17,7 @@ from job.spec import JobSpec
 GIB = 2**30
 MIN_CAPABILITY = (7, 5)  # Turing: the oldest architecture that Unsloth and Triton 3.4 support
 MIN_DRIVER = 525  # CUDA 12.x minor-version compatibility (NVIDIA's CUDA compatibility guide)
-CPU_MICRO_BATCH = 4
+CPU_MICRO_BATCH = 1
 
 # Bytes of live memory per token and per hidden unit in one forward and backward pass.
 BYTES_PER_TOKEN_PER_HIDDEN = {"checkpointed": 72, "kept": 72 * 14}
@@ -185,17 +185,22 @@ def _micro_batch(
     if spec.micro_batch_size != "auto":
         return Setting(int(spec.micro_batch_size), "as asked")
     if gpu is None:
-        wanted, reason = CPU_MICRO_BATCH, "more does not go faster on a CPU"
+        wanted, reason = (
+            CPU_MICRO_BATCH,
+            "on a CPU more is not faster, and one row needs no padding",
+        )
     else:
         per_sequence = spec.max_seq_length * _token_bytes(config, checkpointing)
-        room = int(0.95 * gpu.memory) - weights - RESERVE
+        # Another process may hold a part of the card.
+        room = min(int(0.95 * gpu.memory), gpu.free) - weights - RESERVE
         wanted = room // per_sequence
         reason = f"{max(room, 0) / GIB:.1f} GiB are left beside the weights on the {gpu.name}"
         if wanted < 1:
             raise Unavailable(
-                f"The {gpu.name} has {gpu.memory / GIB:.0f} GiB; this job needs about "
-                f"{(weights + RESERVE + per_sequence) / GIB:.0f} GiB. Lower JOB_MAX_SEQ_LENGTH, "
-                "set JOB_PRECISION=4bit where the model allows it, or take a larger card."
+                f"The {gpu.name} has {gpu.memory / GIB:.0f} GiB, {gpu.free / GIB:.0f} of them free;"
+                f" this job needs about {(weights + RESERVE + per_sequence) / GIB:.0f} GiB. Lower "
+                "JOB_MAX_SEQ_LENGTH, set JOB_PRECISION=4bit where the model allows it, or take a "
+                "larger card."
             )
     fits = [n for n in range(1, spec.batch_size + 1) if spec.batch_size % n == 0 and n <= wanted]
     return Setting(fits[-1], reason)

@@ -99,7 +99,8 @@ def require_disk(folder: Path, needed: int) -> None:
     Raises:
         OutOfResources: with both numbers.
     """
-    free = shutil.disk_usage(folder).free
+    there = next(path for path in (folder, *folder.parents) if path.exists())  # `check` makes none
+    free = shutil.disk_usage(there).free
     if free < needed:
         raise OutOfResources(
             f"The job needs about {needed / GIB:.1f} GiB under {folder} (JOB_WORK_DIR), "

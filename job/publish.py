@@ -2,19 +2,33 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from job.errors import DestinationTaken, JobError, Stopped
+from job.errors import DestinationTaken, InternalError, JobError, Stopped
 from job.events import EventLog
-from job.hashing import hash_folder
+from job.hashing import FileRecord, hash_folder
 from job.receipt import build_receipt
 from job.record import Record
 from job.report import write_card, write_report
 from job.spec import JobSpec
 from job.store import Claim, Destination, Part
+
+NOT_IN_RECEIPT = ("run", "spec", "files", "samples", "audit")  # there already, or in the report
+AFTER_TRAINING = ("merge", "verify", "publish")  # a failure here leaves a good adapter
+
+Hashed = dict[Part, list[FileRecord]]  # each part's files, with paths relative to the part
+
+
+def listed(hashed: Hashed) -> list[dict[str, Any]]:
+    """All files in one list, named from the run's folder on, JSON-able."""
+    return [
+        {**asdict(record), "path": f"{part}/{record.path}"}
+        for part, records in hashed.items()
+        for record in records
+    ]
 
 
 @dataclass(frozen=True)
@@ -58,15 +72,22 @@ class Publisher:
         Raises:
             JobError: the first failure, after every destination was tried. All files are kept.
         """
+        self.log.enter("publish", "writing cards and report")
+        if len(self._parts()) < len(self.spec.save):
+            raise InternalError(
+                f"The trainer ended well, and of {', '.join(self.spec.save)} it only left "
+                f"{', '.join(self._parts()) or 'nothing'}; see trainer.log."
+            )
         result = self.record.result("done")
-        write_report(self.folder / "report", result)
         self._write_cards(result)
+        hashed: Hashed = {part: hash_folder(self.folder / part) for part in self._parts()}
+        result["files"] = listed(hashed)
+        write_report(self.folder / "report", result)
+        hashed["report"] = hash_folder(self.folder / "report")
         receipts, failures = [], []
         for destination in self.destinations:
             try:
-                receipts.append(self._publish_to(destination, result | facts))
-            except Stopped:
-                raise
+                receipts.append(self._publish_to(destination, hashed, result | facts))
             except JobError as error:
                 self.log.emit("warning", message=f"{destination.uri}: {error.message}")
                 failures.append(error)
@@ -80,17 +101,19 @@ class Publisher:
 
         A destination that refuses costs a warning: the failure itself is what will be reported.
         """
-        keep_adapter = failure["phase"] in ("merge", "verify") and "adapter" in self._parts()
+        keep_adapter = failure["phase"] in AFTER_TRAINING and "adapter" in self._parts()
         keep_adapter = keep_adapter and failure["code"] != Stopped.name
-        write_report(self.folder / "report", result)
         for destination in self.destinations:
             try:
                 if keep_adapter:
-                    self._send(destination, "adapter")
+                    folder = self.folder / "adapter"
+                    records = hash_folder(folder)
+                    destination.publish("adapter", folder, records, self.log.progress)
                 destination.publish_failure(failure)
             except JobError as error:
                 message = f"{destination.uri}: the failure was not written there: {error.message}"
                 self.log.emit("warning", message=message)
+        write_report(self.folder / "report", result)
 
     def release(self) -> None:
         """Give up every claim."""
@@ -118,30 +141,26 @@ class Publisher:
         for part in self._parts():
             write_card(self.folder / part / "README.md", result, part)
 
-    def _publish_to(self, destination: Destination, facts: dict[str, Any]) -> str:
+    def _publish_to(self, destination: Destination, hashed: Hashed, facts: dict[str, Any]) -> str:
         """Publish to one destination unless this run is finished there; the receipt's URI."""
         if uri := self._finished_at(destination):
             return uri
         self.log.enter("publish", destination.uri)
-        for part in (*self._parts(), "report"):
-            self._send(destination, part)
-        destination.publish_receipt(self._receipt(facts))
+        for part, records in hashed.items():
+            destination.publish(part, self.folder / part, records, self.log.progress)
+        destination.publish_receipt(self._receipt(hashed, facts))
         return f"{destination.uri}/receipt.json"
 
-    def _send(self, destination: Destination, part: Part) -> None:
-        folder = self.folder / part
-        destination.publish(part, folder, hash_folder(folder), self.log.progress)
-
-    def _receipt(self, facts: dict[str, Any]) -> dict[str, Any]:
-        files = [f for part in (*self._parts(), "report")
-                 for f in hash_folder(self.folder / part, f"{part}/")]  # fmt: skip
-        kept = {k: v for k, v in facts.items() if k not in ("run", "spec", "samples", "audit")}
-        kept["training"] = {k: v for k, v in facts["training"].items() if k != "history"}
+    def _receipt(self, hashed: Hashed, facts: dict[str, Any]) -> dict[str, Any]:
+        kept = {k: v for k, v in facts.items() if k not in NOT_IN_RECEIPT}
+        kept["training"] = {
+            k: v for k, v in facts["training"].items() if k not in ("history", "evals")
+        }
         kept["finished_at"] = datetime.now(UTC).isoformat(timespec="seconds")
         return build_receipt(
             run=self.spec.run_name,
             spec_hash=self.spec.spec_hash,
             spec=self.spec.public(),
-            files=files,
+            files=[FileRecord(**file) for file in listed(hashed)],
             facts=kept,
         )

@@ -5,12 +5,15 @@ from __future__ import annotations
 import importlib.metadata
 import platform
 import time
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from job import __version__
 from job.errors import JobError
 from job.events import Event
 from job.spec import JobSpec
+
+if TYPE_CHECKING:
+    from job.sources import FetchedDataset
 
 PACKAGES = (
     *("torch", "triton", "unsloth", "unsloth_zoo", "transformers", "trl", "peft", "bitsandbytes"),
@@ -36,8 +39,14 @@ class Record:
             self._close_phase(str(event["phase"]))
         elif kind == "artifact":
             self.artifacts.add(str(event["part"]))
-        elif kind in ("audit", "trained", "verified", "inputs", "plan"):
-            self.facts |= {key: event[key] for key in event.keys() - {"event", "time"}}
+        elif kind == "step":
+            self._training().setdefault("history", []).append(_bare(event))
+        elif kind == "eval":
+            self._training().setdefault("evals", []).append(_bare(event))
+        elif kind == "trained":
+            self._training().update(event["training"])
+        elif kind in ("audit", "verified", "inputs", "plan"):
+            self.facts |= _bare(event)
 
     def result(self, status: str, failure: JobError | None = None) -> dict[str, Any]:
         """Everything known so far. `status` is `done` or `failed`."""
@@ -55,11 +64,20 @@ class Record:
         keys = ("model", "datasets", "device", "training", "audit", "merge", "samples")
         return result | {key: facts[key] for key in keys if key in facts}
 
+    def _training(self) -> dict[str, Any]:
+        """What is known of the training, also while it runs."""
+        training: dict[str, Any] = self.facts.setdefault("training", {})
+        return training
+
     def _close_phase(self, following: str) -> None:
         now = time.monotonic()
         if self._phase:
             self.timings[self._phase] = self.timings.get(self._phase, 0.0) + now - self._since
         self._phase, self._since = following, now
+
+
+def _bare(event: Event) -> Event:
+    return {key: event[key] for key in event.keys() - {"event", "time"}}
 
 
 def describe(error: JobError, phase: str) -> dict[str, Any]:
@@ -71,6 +89,16 @@ def describe(error: JobError, phase: str) -> dict[str, Any]:
         "retryable": error.retryable,
         "message": error.message,
         "problems": error.problems,
+    }
+
+
+def describe_dataset(dataset: FetchedDataset, rows: int) -> dict[str, Any]:
+    """One dataset as report and receipt name it."""
+    return {
+        "uri": str(dataset.source),
+        "revision": dataset.revision,
+        "sha256": dataset.sha256,
+        "rows": rows,
     }
 
 

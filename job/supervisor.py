@@ -7,10 +7,12 @@ happens to its children.
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import shutil
 import signal
 import threading
+import traceback
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,10 +21,10 @@ from typing import Any
 from job import preflight, workplace
 from job.child import Child, child_environment
 from job.credentials import Credentials
-from job.errors import DestinationTaken, JobError, OutOfResources, Stopped
-from job.events import EventLog
+from job.errors import DestinationTaken, InternalError, JobError, OutOfResources, Stopped
+from job.events import EventLog, clean
 from job.publish import Publisher
-from job.record import Record, describe
+from job.record import Record, describe, describe_dataset
 from job.sources import FetchedDataset, FetchedModel, fetch_dataset, fetch_model
 from job.spec import JobSpec
 from job.store import open_destination
@@ -58,6 +60,9 @@ def run_job(
     Args:
         environ: what the children may see a part of.
         log: writes to the run's folder, which exists.
+
+    Raises:
+        DestinationTaken: another process is at work in that folder, so nothing is written there.
     """
     record = Record(spec)
     log.listen(record.handle)
@@ -67,17 +72,28 @@ def run_job(
     ]
     publisher = Publisher(spec, log.path.parent, destinations, log, record)
     run = Run(spec, credentials, environ, log, record, publisher)
-    try:
-        with workplace.one_process(run.folder), run.stop_on_signals():
+    with workplace.one_process(run.folder), run.stop_on_signals():
+        try:
             return run.do()
-    except JobError as error:
-        return run.fail(error)
-    except OSError as error:
-        if error.errno != 28:  # no space left on device
-            raise
-        return run.fail(OutOfResources(f"The disk is full: {error.filename or spec.work_dir}."))
-    finally:
-        run.end()
+        except JobError as error:
+            return run.fail(error)
+        except StopNow as stop:
+            return run.fail(Stopped(f"Stopped by {stop}; nothing was published."))
+        except Exception as error:
+            # What was paid for is kept, and the place of a bug is in the log.
+            if isinstance(error, OSError) and error.errno == errno.ENOSPC:
+                return run.fail(OutOfResources(f"The disk under {spec.work_dir} is full."))
+            log.emit("log", message=traceback.format_exc())
+            return run.fail(InternalError(f"{type(error).__name__}: {error}"))
+        finally:
+            run.end()
+
+
+class StopNow(KeyboardInterrupt):
+    """Raised by a signal in whatever the main thread does; holds the signal's name.
+
+    Not an Exception, which libraries catch: botocore wraps one and sends its request again.
+    """
 
 
 class Run:
@@ -99,19 +115,21 @@ class Run:
         self.child: Child | None = None
         self.stop_requested = False
         self.working = False  # a child has its request, so a signal goes to it
+        self.ending = False  # it is decided how this run ends, so a signal changes nothing
 
     def do(self) -> Outcome:
         """The story."""
         self.log.enter("preflight", "trying everything that could fail later")
+        (self.folder / "failure.json").unlink(missing_ok=True)  # of an earlier start
         if receipts := self.publisher.finished():
-            return self.already_done(receipts)
+            return self.done(receipts)
         found = preflight.inspect(
             self.spec, self.credentials, self.publisher.destinations, self.say
         )
         self.log.emit("plan", settings=found.plan.settings(), estimates=found.plan.estimates)
         self.publisher.acquire(workplace.owner(self.folder))
         if receipts := self.publisher.finished():
-            return self.already_done(receipts)
+            return self.done(receipts)
 
         trainer = self.start("job.train")  # imports Unsloth while we download
         self.log.enter("fetch", "downloading data and model")
@@ -119,29 +137,26 @@ class Run:
         self.train(trainer, found, inputs)
         self.verify(inputs)
         facts = {"template_date": workplace.template_date(self.spec, self.folder)}
-        receipts = self.publisher.publish(facts)
-        result = self.record.result("done")
-        return Outcome("done", 0, self.log.phase, False, "done", receipts, result)
+        return self.done(self.publisher.publish(facts), self.record.result("done"))
 
-    def already_done(self, receipts: list[str]) -> Outcome:
-        """This very spec has been run: there is nothing to do."""
-        message = f"already done, nothing was trained: {', '.join(receipts)}"
-        self.say(message)
-        return Outcome("done", 0, "preflight", False, message, receipts)
+    def done(self, receipts: list[str], result: dict[str, Any] | None = None) -> Outcome:
+        """The receipts are there; without a result, an earlier start has written them."""
+        self.ending = True
+        message = "done" if result else "already done, nothing was trained"
+        self.log.emit("done", message=f"{message}: {', '.join(receipts)}", receipts=receipts)
+        return Outcome("done", 0, self.log.phase, False, message, receipts, result or {})
 
     def fetch(self, found: preflight.Findings) -> Inputs:
         """Data first: a bad row shall be found before gigabytes of weights are fetched."""
         into, progress = self.spec.work_dir / "downloads", self.log.progress
         fetched = [
-            fetch_dataset(dataset, into / "data" / str(i), self.credentials, progress)
+            fetch_dataset(dataset, self.folder / "data" / str(i), self.credentials, progress)
             for i, dataset in enumerate((*found.train, *found.eval))
         ]
         rows = preflight.check_rows(fetched)
         revision = found.model.revision
         folder = f"{self.spec.model.uri.replace('://', '_').replace('/', '_')}_{revision}"
-        model = fetch_model(
-            self.spec.model, found.model, into / "models" / folder, self.credentials, progress
-        )
+        model = fetch_model(self.spec.model, found.model, into / folder, self.credentials, progress)
         inputs = Inputs(fetched[: len(found.train)], fetched[len(found.train) :], model)
         self.log.emit(
             "inputs",
@@ -150,7 +165,11 @@ class Run:
                 "revision": revision,
                 "type": found.model.config.get("model_type"),
             },
-            datasets=[describe_dataset(d, rows[str(d.source)]) for d in fetched],
+            datasets=[
+                {"use": use, **describe_dataset(dataset, rows[str(dataset.source)])}
+                for use, part in (("train", inputs.train), ("eval", inputs.eval))
+                for dataset in part
+            ],
             device=found.device(),
         )
         return inputs
@@ -185,15 +204,18 @@ class Run:
 
     def fail(self, error: JobError) -> Outcome:
         """Say why, here and at the destinations, and keep what may be kept."""
+        self.ending = True
         phase = self.log.phase
-        reason = describe(error, phase)
-        self.log.emit("failed", **reason)
+        reason = clean(describe(error, phase), self.log.redact)
         failure = {"run": self.spec.run_name, "spec_hash": self.spec.spec_hash, **reason}
-        text = json.dumps(failure, indent=2, ensure_ascii=False) + "\n"
-        (self.folder / "failure.json").write_text(text, encoding="utf-8")
         result = self.record.result("failed") | {"failure": reason}
+        with contextlib.suppress(OSError):  # on a full disk, the destinations are still told
+            self.log.emit("failed", **reason)
+            text = json.dumps(failure, indent=2, ensure_ascii=False) + "\n"
+            (self.folder / "failure.json").write_text(text, encoding="utf-8")
         if not isinstance(error, DestinationTaken):  # else it is another run's place
-            self.publisher.publish_failure(failure, result)
+            with contextlib.suppress(OSError):
+                self.publisher.publish_failure(failure, result)
         status = "stopped" if isinstance(error, Stopped) else "failed"
         return Outcome(status, error.exit_code, phase, error.retryable, str(error), result=result)
 
@@ -234,6 +256,8 @@ class Run:
         """SIGTERM and SIGINT: a working child stops at its next step, anything else stops here."""
 
         def handle(number: int, _: Any) -> None:
+            if self.ending:
+                return
             first, self.stop_requested = not self.stop_requested, True
             if self.working and self.child is not None:
                 self.child.stop()
@@ -242,7 +266,7 @@ class Run:
                     timer.daemon = True
                     timer.start()
             elif first:
-                raise Stopped(f"Stopped by {signal.Signals(number).name}; nothing was published.")
+                raise StopNow(signal.Signals(number).name)
 
         before = {n: signal.signal(n, handle) for n in (signal.SIGTERM, signal.SIGINT)}
         try:
@@ -260,13 +284,3 @@ def files_of(dataset: FetchedDataset) -> dict[str, Any]:
     """One dataset as the trainer's request names it."""
     files = [str(Path(f)) for f in dataset.files]
     return {"files": files, "format": dataset.source.format, "label": dataset.source.uri}
-
-
-def describe_dataset(dataset: FetchedDataset, rows: int) -> dict[str, Any]:
-    """One dataset as report and receipt name it."""
-    return {
-        "uri": str(dataset.source),
-        "revision": dataset.revision,
-        "sha256": dataset.sha256,
-        "rows": rows,
-    }

@@ -6,7 +6,8 @@ model.py     JobSpec: every key with its type, range, default and meaning
 rules.py     keys that contradict each other, and keys that do nothing yet
 carriers.py  JOB_SPEC: JSON, YAML, base64, a path or a URI
 reader.py    all of it together, every problem at once
-docs.py      JSON Schema and the README's table
+docs.py      JSON Schema and the README's parts
+__main__.py  `make docs` writes those into the README
 """
 
 from job.spec.docs import json_schema, table

@@ -1,4 +1,4 @@
-"""What the fields of JobSpec say to people and programs: JSON Schema, README table, error texts."""
+"""What the fields of JobSpec say to people and programs: JSON Schema, README parts, error texts."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 from job.spec.model import JobSpec
 from job.spec.rules import NOT_BUILT
 
-_DEFAULTS_IN_WORDS = {"name": "run-<hash>", "template_date": "first start, UTC"}
+_DEFAULTS_IN_WORDS = {"name": "`run-<hash>`", "template_date": "first start, UTC"}
 
 
 @cache
@@ -57,6 +57,27 @@ def table() -> str:
         text = meaning(key).replace("|", "\\|")
         rows.append(f"| {name} | `JOB_{key.upper()}` | {_default_text(key)} | {text}{note} |")
     return "\n".join(rows) + "\n"
+
+
+def limits() -> str:
+    """The keys and source options that are refused when set, as a markdown list by reason."""
+    by_reason: dict[str, list[str]] = {}
+    for key, (_, reason) in NOT_BUILT.items():
+        by_reason.setdefault(reason, []).append(f"`{key}`")
+    return "".join(f"- {', '.join(keys)}: {reason}\n" for reason, keys in by_reason.items())
+
+
+def fill(page: str) -> str:
+    """A markdown page whose made parts, each between two comments with its name, are made anew.
+
+    Raises:
+        ValueError: a comment is missing.
+    """
+    for name, made in (("spec table", table()), ("not built", limits())):
+        begin = f"<!-- {name}: `make docs` -->\n"
+        start = page.index(begin) + len(begin)
+        page = page[:start] + made + page[page.index(f"<!-- end of {name} -->", start) :]
+    return page
 
 
 def _default_text(key: str) -> str:

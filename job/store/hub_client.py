@@ -21,14 +21,15 @@ from job.errors import (
     Unavailable,
     UploadFailed,
 )
-from job.store.retry import Damaged, retrying
+from job.store.retry import retrying
 
 T = TypeVar("T")
 _TIMEOUT = httpx.Timeout(120, connect=10)  # the library's own is none: a commit may never answer
 _NETWORK = (httpx.TimeoutException, httpx.NetworkError, httpx.RemoteProtocolError)
 # What uploads raise: RuntimeError wraps the LFS client's errors and is how hf_xet reports its own;
 # JSONDecodeError comes from a gateway's error page.
-_ERRORS = (*_NETWORK, HfHubHTTPError, ConnectionError, RuntimeError, json.JSONDecodeError, Damaged)
+_TRANSIENT = (*_NETWORK, ConnectionError, TimeoutError, RuntimeError, json.JSONDecodeError)
+_ERRORS = (*_TRANSIENT, HfHubHTTPError, PermissionError)  # the last is hf_xet's for a bad token
 
 
 @functools.cache
@@ -54,7 +55,7 @@ def is_transient(error: BaseException) -> bool:
     cause = error.__cause__ if isinstance(error, RuntimeError) and error.__cause__ else error
     if isinstance(cause, HfHubHTTPError):
         return status_of(cause) >= 500 or status_of(cause) in (408, 429)
-    return isinstance(cause, _ERRORS)
+    return isinstance(cause, _TRANSIENT)
 
 
 def ask(what: str, budget: float, question: Callable[[], T], *, writing: bool = False) -> T:
@@ -81,7 +82,7 @@ def translated(error: BaseException, what: str, writing: bool) -> JobError:
         return NotFound(f"{what} is not on the Hub, or HF_TOKEN may not see it")
     if status == 401:
         return AccessRefused(f"{what}: the Hub does not accept HF_TOKEN; make a new one")
-    if status == 403:
+    if status == 403 or isinstance(cause, PermissionError):
         return AccessRefused(f"{what}: HF_TOKEN may not do this; it needs write access there")
     if status == 412:
         return DestinationTaken(f"{what}: somebody else has committed to it during this run")

@@ -165,12 +165,12 @@ class ObjectDestination:
         self, part: Part, folder: Path, files: Sequence[FileRecord], progress: Progress
     ) -> None:
         keys = {f"{part}/{safe_key(record.path)}": record for record in files}
-        self._confirm()
-        self._unfinished = True
         sent = Sent(f"{part} to {self.uri}", sum(record.size for record in files), progress)
         for key, record in keys.items():
             self._confirm()
+            self._unfinished = True
             self.store.put_file(key, folder / record.path, record, sent)
+        self._confirm()
         for key in self.store.list(f"{part}/"):
             if key not in keys:  # of an earlier attempt that was cut off
                 self.store.delete(key)

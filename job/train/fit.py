@@ -90,7 +90,7 @@ def make_trainer(
 
 
 def fit(trainer: Any, channel: Channel, stop: StopFlag) -> dict[str, Any]:
-    """Train to the end and return the history and the totals.
+    """Train to the end and return the totals; each step is an event.
 
     Raises:
         Diverged: a loss or a gradient norm is not finite.
@@ -107,15 +107,13 @@ def fit(trainer: Any, channel: Channel, stop: StopFlag) -> dict[str, Any]:
         raise Stopped(f"Stopped by a signal after step {done} of {planned}; nothing was published.")
     if done != planned:
         raise InternalError(f"Training ended after step {done} of {planned} for no known reason.")
-    history = watcher.history
     return {
         "steps": done,
         "epochs": round(float(trainer.state.epoch), 3),
-        "loss_first": history[0]["loss"],
-        "loss_last": history[-1]["loss"],
+        "loss_first": watcher.losses[0],
+        "loss_last": watcher.losses[-1],
         "tokens": int(trainer.state.num_input_tokens_seen),
         "seconds": round(seconds, 1),
-        "history": history,
     }
 
 
@@ -136,7 +134,7 @@ def _watcher(channel: Channel, stop: StopFlag, steps: int) -> Any:
 
     class Watcher(TrainerCallback):
         def __init__(self) -> None:
-            self.history: list[dict[str, Any]] = []
+            self.losses: list[float] = []
             self.clock = time.monotonic()
             self.tokens = 0
 
@@ -165,7 +163,7 @@ def _watcher(channel: Channel, stop: StopFlag, steps: int) -> Any:
                 "grad_norm": norm,
                 "tokens_per_second": round(rate, 1),
             }
-            self.history.append(point)
+            self.losses.append(loss)
             eta = elapsed * (steps - state.global_step)
             channel.emit("step", **point, of=steps, eta_seconds=round(eta))
 

@@ -91,6 +91,20 @@ def test_a_holder_that_lost_its_claim_publishes_nothing(place: Place, adapter: P
     assert json.loads(place.read("run-a/claim.json"))["owner"] == "somebody"
 
 
+def test_a_claim_lost_between_two_files_stops_the_second(place: Place, adapter: Path):
+    holder = place.open()
+    holder.acquire(claim("holder"))
+
+    def lose_it(what: str, done: int, total: int) -> None:
+        if done:
+            place.write("run-a/claim.json", dead_claim("somebody"))
+
+    with pytest.raises(DestinationTaken, match="took the run over"):
+        holder.publish("adapter", adapter, hash_folder(adapter), lose_it)
+    holder.release()
+    assert place.files() == ["run-a/adapter/adapter_config.json", "run-a/claim.json"]
+
+
 def test_a_claim_of_another_spec_is_refused_naming_both(place: Place):
     place.write("run-a/claim.json", dead_claim("dead", OTHERS))
     with pytest.raises(DestinationTaken) as refused:

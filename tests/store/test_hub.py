@@ -6,6 +6,8 @@ import json
 from collections.abc import Iterator
 from pathlib import Path
 
+import hf_xet
+import httpx
 import pytest
 from huggingface_hub import HfApi
 
@@ -13,6 +15,7 @@ from job.errors import AccessRefused, DestinationTaken, InternalError, UploadFai
 from job.hashing import FileRecord, hash_folder
 from job.receipt import build_receipt
 from job.store.hub import HubDestination
+from job.store.hub_client import is_transient, translated
 from tests.hub_double import HubDouble
 from tests.store.conftest import OTHERS, OURS, claim, no_progress, receipt_of
 
@@ -300,3 +303,32 @@ def test_content_that_is_not_what_was_recorded_fails_the_upload(hub: HubDouble, 
 def test_a_repository_that_is_not_there_has_no_receipt(hub: HubDouble):
     assert destination_on(hub).read_receipt() is None
     assert hub.repos == {}
+
+
+@pytest.mark.parametrize(
+    ("error", "transient", "told"),
+    [
+        (httpx.ReadTimeout(""), True, UploadFailed),
+        (ConnectionResetError(), True, UploadFailed),
+        (TimeoutError(), True, UploadFailed),
+        (RuntimeError("as hf_xet says it"), True, UploadFailed),
+        (json.JSONDecodeError("<html>", "", 0), True, UploadFailed),
+        (hf_xet.XetAuthenticationError(), False, AccessRefused),
+    ],
+)
+def test_errors_without_a_status_are_told_apart(
+    error: Exception, transient: bool, told: type[Exception]
+):
+    assert is_transient(error) is transient
+    assert type(translated(error, "hf://org/tuned", writing=True)) is told
+
+
+def test_an_upload_of_weights_that_the_hub_refuses_is_told_by_its_cause(
+    hub: HubDouble, adapter: Path
+):
+    destination = destination_on(hub)
+    destination.acquire(claim("me"))
+    hub.fail("PUT", "/lfs-store/", 403)
+    with pytest.raises(AccessRefused, match="write access"):
+        destination.publish("adapter", adapter, hash_folder(adapter), no_progress)
+    assert len(hub.commits("org/tuned")) == 1

@@ -1,0 +1,72 @@
+# The job's image: a CUDA 12.8 base, the distribution's Python, the packages of uv.lock, the code.
+#
+#   make image                       the image for this machine
+#   make push-image IMAGE=…          the same, pushed
+#   make test-image                  the same, tried as it will run: non-root, read-only, offline
+#
+# Of CUDA the base brings what must fit the driver (the compatibility libraries, the check of the
+# driver's version at start); cuBLAS, cuDNN and the like come with torch.
+ARG BASE_IMAGE=nvidia/cuda:12.8.1-base-ubuntu24.04@sha256:133c78a0575303be34164d0b90137a042172bdf60696af01a3c424ab402d86e2
+
+FROM ${BASE_IMAGE} AS base
+# gcc and the headers stay: Triton compiles a small C launcher for each kernel while training.
+RUN apt-get update \
+    && DEBIAN_FRONTEND=noninteractive apt-get install --yes --no-install-recommends \
+        ca-certificates gcc libc6-dev python3 python3-dev tini \
+    && rm -rf /var/lib/apt/lists/*
+
+# uv in an environment of its own: the system's Python refuses packages (PEP 668), and uv shall not
+# be in the image.
+FROM base AS uv
+RUN apt-get update \
+    && DEBIAN_FRONTEND=noninteractive apt-get install --yes --no-install-recommends python3-venv \
+    && rm -rf /var/lib/apt/lists/*
+ARG UV_VERSION=0.13.9
+RUN python3 -m venv /opt/uv && /opt/uv/bin/pip install --no-cache-dir "uv==${UV_VERSION}"
+
+FROM base AS release
+# Installed here and not copied from a stage: a copy would write the 7 GB a second time. Compiled,
+# because a read-only container cannot keep bytecode, and importing Unsloth takes half as long with it.
+WORKDIR /build
+RUN --mount=type=bind,from=uv,source=/opt/uv,target=/opt/uv \
+    --mount=type=bind,source=pyproject.toml,target=/build/pyproject.toml \
+    --mount=type=bind,source=uv.lock,target=/build/uv.lock \
+    --mount=type=bind,source=deploy/trim.sh,target=/build/trim.sh \
+    UV_PROJECT_ENVIRONMENT=/opt/venv UV_PYTHON=/usr/bin/python3 UV_PYTHON_DOWNLOADS=never \
+    UV_NO_CACHE=1 UV_COMPILE_BYTECODE=1 \
+    /opt/uv/bin/uv sync --frozen --no-dev --no-install-project \
+    && sh trim.sh /opt/venv/lib/python3*/site-packages
+
+# A number, so that Kubernetes can see that it is not root; above 1000, which Ubuntu 24.04 has taken.
+# The work dir belongs to it, for a named volume takes its owner from here.
+RUN groupadd --gid 10001 job \
+    && useradd --uid 10001 --gid job --no-create-home --home-dir /tmp --shell /usr/sbin/nologin job \
+    && install --directory --owner=job --group=job /work
+
+# HF_HOME: on disk and not in a /tmp that may be memory. Triton, Inductor and Unsloth get their
+# caches below the work dir from the job itself, so a noexec /tmp does no harm.
+ENV PATH=/opt/venv/bin:$PATH \
+    PYTHONDONTWRITEBYTECODE=1 \
+    PYTHONUNBUFFERED=1 \
+    USER=job \
+    HOME=/tmp \
+    HF_HOME=/work/cache/huggingface \
+    UNSLOTH_COMPILE_LOCATION=/tmp/unsloth_compiled_cache
+
+WORKDIR /app
+# 0755 for all, whatever the umask of the checkout: the job's user must be able to read them.
+COPY --chmod=0755 LICENSE entrypoint.py ./
+COPY --chmod=0755 job/ job/
+
+ARG VERSION=unknown
+ARG REVISION=unknown
+LABEL org.opencontainers.image.title="finetune-job" \
+      org.opencontainers.image.description="One container, one fine-tune, one receipt" \
+      org.opencontainers.image.licenses="Apache-2.0" \
+      org.opencontainers.image.version="${VERSION}" \
+      org.opencontainers.image.revision="${REVISION}"
+
+USER 10001:10001
+# tini passes SIGTERM to the supervisor alone (no `-g`), which passes it on to the trainer.
+ENTRYPOINT ["/usr/bin/tini", "--", "/opt/venv/bin/python", "/app/entrypoint.py"]
+CMD ["run"]

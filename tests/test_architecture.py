@@ -1,0 +1,171 @@
+"""The shape of the house, read from its sources: who imports whom, who reads the environment."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+FILES = sorted((ROOT / "job").rglob("*.py"))
+
+# Room -> the rooms it may import at run time, `errors` apart, which all may. A room is a module
+# or a folder directly below job/. What is not listed here imports nothing of ours.
+MAY_IMPORT: dict[str, set[str]] = {
+    "cli": {
+        *{"check", "supervisor", "spec", "credentials", "redact", "events", "report"},
+        *{"workplace", "receipt", "sources"},
+    },
+    "check": {"preflight", "credentials", "plan", "sources", "spec", "store"},
+    "supervisor": {
+        *{"child", "preflight", "publish", "record", "workplace"},
+        *{"credentials", "events", "sources", "spec", "store"},
+    },
+    "child": {"events"},
+    "preflight": {"credentials", "data", "plan", "sources", "spec", "store"},
+    "publish": {"events", "hashing", "receipt", "record", "report", "spec", "store"},
+    "record": {"events", "spec"},
+    "workplace": {"spec"},
+    "train": {"data", "spec"},
+    "plan": {"spec"},
+    "sources": {"credentials", "hashing"},
+    "store": {"hashing", "receipt"},
+    "receipt": {"hashing", "store"},  # store: opened by `verify_uri`, when it is called
+    "spec": {"credentials", "redact"},
+}
+# Library -> the rooms that may import it.
+LIBRARIES: dict[str, set[str]] = {
+    "torch": {"train"},
+    "transformers": {"train"},
+    "unsloth": {"train"},
+    "unsloth_zoo": {"train"},
+    "trl": {"train"},
+    "peft": {"train"},
+    "accelerate": {"train"},
+    "bitsandbytes": {"train"},
+    "datasets": {"train"},
+    "numpy": {"train"},
+    "pyarrow": {"data"},
+    "boto3": {"sources", "store"},
+    "botocore": {"sources", "store"},
+    "huggingface_hub": {"sources", "store"},
+    "httpx": {"sources", "store"},
+    "matplotlib": {"report"},
+    "rich": {"report"},
+    "runpod": {"runpod"},
+}
+
+
+def room_of(path: Path) -> str:
+    return path.relative_to(ROOT / "job").parts[0].removesuffix(".py")
+
+
+def at_run_time(tree: ast.AST) -> Iterator[ast.AST]:
+    """All nodes but those under `if TYPE_CHECKING:`."""
+    for node in ast.iter_child_nodes(tree):
+        if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING":
+            continue
+        yield node
+        yield from at_run_time(node)
+
+
+def imports(path: Path) -> Iterator[str]:
+    """Full names of the modules that a file imports, wherever in it: "job.spec", "torch.nn"."""
+    for node in at_run_time(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: imports are absolute here"
+            if node.module == "job":
+                yield from (f"job.{alias.name}" for alias in node.names)
+            else:
+                yield str(node.module)
+
+
+def rooms_imported(path: Path) -> set[str]:
+    """The other rooms that a file imports."""
+    ours = {name.split(".")[1] for name in imports(path) if name.startswith("job.")}
+    return ours - {room_of(path), "__version__"}
+
+
+def test_the_reader_of_imports_sees_them():
+    assert "cli" not in rooms_imported(ROOT / "job/cli.py")
+    assert {"preflight", "child", "store"} <= rooms_imported(ROOT / "job/supervisor.py")
+    assert "unsloth" in set(imports(ROOT / "job/train/__main__.py"))  # inside a function
+
+
+def test_imports_point_one_way():
+    found: dict[str, set[str]] = {}
+    for path in FILES:
+        found.setdefault(room_of(path), set()).update(rooms_imported(path) - {"errors"})
+    found = {room: rooms for room, rooms in found.items() if rooms}
+    assert found == MAY_IMPORT
+
+
+def test_nobody_imports_the_command_line_or_the_trainer():
+    for path in FILES:
+        assert not {"cli", "train"} & rooms_imported(path), path
+
+
+def test_the_rooms_form_no_circle():
+    done: set[str] = set()
+
+    def visit(room: str, above: tuple[str, ...]) -> None:
+        assert room not in above, " -> ".join([*above, room])
+        if room in done:
+            return
+        for lower in sorted(MAY_IMPORT.get(room, set())):
+            if (room, lower) != ("receipt", "store"):  # inside a function, see MAY_IMPORT
+                visit(lower, (*above, room))
+        done.add(room)
+
+    for room in MAY_IMPORT:
+        visit(room, ())
+
+
+@pytest.mark.parametrize("library", LIBRARIES)
+def test_a_library_stays_in_its_rooms(library):
+    importers = {
+        room_of(path) for path in FILES if library in {name.split(".")[0] for name in imports(path)}
+    }
+    assert importers <= LIBRARIES[library]
+
+
+def test_only_the_edge_reads_the_environment():
+    # A child process gets what concerns the process itself through variables of its own.
+    allowed = {"train/__main__.py", "train/channel.py"}
+    for path in FILES:
+        name = path.relative_to(ROOT / "job").as_posix()
+        if name in allowed or name == "cli.py" or name.startswith("runpod/"):
+            continue
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Attribute):
+                assert node.attr not in ("environ", "environb", "getenv"), name
+            if isinstance(node, ast.ImportFrom) and node.module == "os":
+                assert not {"environ", "getenv"} & {alias.name for alias in node.names}, name
+
+
+def test_a_file_holds_one_idea():
+    long = {
+        path.relative_to(ROOT).as_posix(): lines
+        for path in [*FILES, ROOT / "entrypoint.py"]
+        if (lines := len(path.read_text(encoding="utf-8").splitlines())) > 300
+    }
+    assert not long
+
+
+def undocumented(path: Path) -> Iterator[str]:
+    """The module, public functions and public classes of a file that have no docstring."""
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    if tree.body and ast.get_docstring(tree) is None:
+        yield path.relative_to(ROOT).as_posix()
+    for node in tree.body:
+        public = isinstance(node, ast.ClassDef | ast.FunctionDef) and not node.name.startswith("_")
+        if public and ast.get_docstring(node) is None:
+            yield f"{path.relative_to(ROOT).as_posix()}: {node.name}"
+
+
+def test_every_public_thing_says_what_it_is():
+    assert [name for path in FILES for name in undocumented(path)] == []

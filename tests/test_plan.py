@@ -1,0 +1,244 @@
+"""What is decided for which card and model, and what is refused with which advice."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from job.errors import SpecError, Unavailable
+from job.plan import GIB, Gpu, Plan, make_plan, storage_format
+from job.spec import JobSpec, read_spec
+
+MIB = 2**20
+
+
+def card(name: str, mib: int, capability: tuple[int, int], driver: str = "570.133.20") -> Gpu:
+    """As nvidia-smi tells it on a machine where nothing else runs."""
+    return Gpu(name, mib * MIB, (mib - 500) * MIB, capability, driver)
+
+
+T4 = card("Tesla T4", 15360, (7, 5), "535.183.01")
+L4 = card("NVIDIA L4", 23034, (8, 9))
+A100_40 = card("NVIDIA A100-SXM4-40GB", 40960, (8, 0))
+A100_80 = card("NVIDIA A100-SXM4-80GB", 81920, (8, 0))
+RTX_4090 = card("NVIDIA GeForce RTX 4090", 24564, (8, 9))
+RTX_5090 = card("NVIDIA GeForce RTX 5090", 32607, (12, 0))
+H100 = card("NVIDIA H100 80GB HBM3", 81559, (9, 0))
+H200 = card("NVIDIA H200", 143771, (9, 0))
+B200 = card("NVIDIA B200", 183359, (10, 0))
+CARDS = (T4, L4, A100_40, A100_80, RTX_4090, RTX_5090, H100, H200, B200)
+
+MXFP4 = {"hidden_size": 2880, "quantization_config": {"quant_method": "mxfp4"}}
+GPT_OSS = (MXFP4, 13_761_264_768)
+LLAMA_8B = ({"hidden_size": 4096}, 16_060_522_496)
+SMOLLM2 = ({"hidden_size": 576}, 269_060_552)
+BITSANDBYTES = {"hidden_size": 4096, "quantization_config": {"quant_method": "bitsandbytes"}}
+
+
+def spec(**changes: str) -> JobSpec:
+    good = {"JOB_MODEL": "org/name", "JOB_DATASET": "/data/rows.jsonl", "JOB_OUTPUT": "file:///out"}
+    return read_spec(good | {f"JOB_{key.upper()}": value for key, value in changes.items()})
+
+
+def plan(model, gpu: Gpu | None, **changes: str) -> Plan:
+    config, weight_bytes = model
+    return make_plan(spec(**changes), config, weight_bytes, gpu)
+
+
+# Model, card -> precision and micro-batch at the defaults: 16 rows a step of 4096 tokens.
+TABLE = [
+    (GPT_OSS, A100_80, "native", 16),
+    (GPT_OSS, H100, "native", 16),
+    (GPT_OSS, H200, "native", 16),
+    (GPT_OSS, B200, "native", 16),
+    (LLAMA_8B, T4, "4bit", 4),
+    (LLAMA_8B, L4, "4bit", 8),
+    (LLAMA_8B, RTX_4090, "4bit", 8),
+    (LLAMA_8B, RTX_5090, "16bit", 8),
+    (LLAMA_8B, A100_40, "16bit", 16),
+    (LLAMA_8B, A100_80, "16bit", 16),
+    (LLAMA_8B, H100, "16bit", 16),
+    (LLAMA_8B, H200, "16bit", 16),
+    (LLAMA_8B, B200, "16bit", 16),
+    (SMOLLM2, T4, "16bit", 16),
+    (SMOLLM2, L4, "16bit", 16),
+    (SMOLLM2, B200, "16bit", 16),
+]
+NAMES = {id(GPT_OSS): "gpt-oss-20b", id(LLAMA_8B): "Llama-3-8B", id(SMOLLM2): "SmolLM2"}
+IDS = [f"{NAMES[id(model)]} on {gpu.name}" for model, gpu, *_ in TABLE]
+
+
+@pytest.mark.parametrize(("model", "gpu", "precision", "micro"), TABLE, ids=IDS)
+def test_a_card_gets_settings_that_fit_it(model, gpu, precision, micro):
+    decided = plan(model, gpu)
+    values = decided.values()
+    assert values["precision"] == precision
+    assert values["micro_batch_size"] == micro
+    assert values["micro_batch_size"] * values["gradient_accumulation"] == 16
+    assert values["gradient_checkpointing"] == "unsloth"
+    assert values["optimizer"] == "adamw_8bit"
+    on_card = sum(decided.estimates[part] for part in ("weights", "activations", "reserve"))
+    assert on_card <= 0.95 * gpu.memory
+    for name, setting in decided.settings().items():
+        assert setting["reason"], name
+
+
+@pytest.mark.parametrize("gpu", [T4, L4, A100_40, RTX_4090, RTX_5090], ids=lambda gpu: gpu.name)
+def test_a_card_that_is_too_small_is_refused_with_what_is_needed(gpu):
+    # gpt-oss-20b: Unsloth dequantises MXFP4 to 41.8 GB.
+    with pytest.raises(Unavailable) as caught:
+        plan(GPT_OSS, gpu)
+    message = caught.value.message
+    assert gpu.name in message
+    assert "43 GiB" in message
+    assert f"{gpu.memory / GIB:.0f} GiB" in message
+    assert "JOB_MAX_SEQ_LENGTH" in message
+    assert "larger card" in message
+
+
+def test_a_card_that_somebody_else_fills_is_refused_too():
+    busy = Gpu(A100_80.name, A100_80.memory, 20 * GIB, A100_80.capability, A100_80.driver)
+    with pytest.raises(Unavailable, match="80 GiB, 20 of them free"):
+        plan(GPT_OSS, busy)
+
+
+def test_an_old_architecture_is_refused():
+    with pytest.raises(Unavailable, match=r"P100-PCIE-16GB has compute capability 6\.0; 7\.5"):
+        plan(SMOLLM2, card("Tesla P100-PCIE-16GB", 16384, (6, 0)))
+
+
+def test_an_old_driver_is_refused():
+    with pytest.raises(Unavailable, match=r"driver is 470\.256\.02; CUDA 12\.8 needs 525"):
+        plan(SMOLLM2, card("Tesla T4", 15360, (7, 5), driver="470.256.02"))
+    plan(SMOLLM2, card("Tesla T4", 15360, (7, 5), driver="525.60.13"))
+
+
+def test_shorter_rows_allow_a_larger_micro_batch():
+    assert plan(LLAMA_8B, T4, max_seq_length="4096").micro_batch_size.value == 4
+    assert plan(LLAMA_8B, T4, max_seq_length="2048").micro_batch_size.value == 8
+    assert plan(LLAMA_8B, T4, max_seq_length="512").micro_batch_size.value == 16
+    with pytest.raises(Unavailable):
+        plan(LLAMA_8B, T4, max_seq_length="65536")
+
+
+def test_without_checkpointing_the_micro_batch_is_smaller():
+    assert plan(LLAMA_8B, A100_40).micro_batch_size.value == 16
+    kept = plan(LLAMA_8B, A100_40, gradient_checkpointing="false")
+    assert kept.values()["gradient_checkpointing"] is False
+    assert kept.micro_batch_size.value == 1
+    assert kept.gradient_accumulation.value == 16
+
+
+def test_what_was_asked_for_is_done():
+    decided = plan(
+        LLAMA_8B,
+        A100_80,
+        precision="4bit",
+        micro_batch_size="2",
+        gradient_checkpointing="true",
+        optimizer="adamw_torch",
+    )
+    assert decided.values() == {
+        "precision": "4bit",
+        "micro_batch_size": 2,
+        "gradient_accumulation": 8,
+        "gradient_checkpointing": True,
+        "optimizer": "adamw_torch",
+        "packing": False,
+    }
+    assert decided.precision.reason == decided.micro_batch_size.reason == "as asked"
+
+
+def test_the_cpu_trains_in_full_precision_without_a_card():
+    decided = plan(SMOLLM2, None, device="cpu", batch_size="6")
+    assert decided.values() == {
+        "precision": "16bit",
+        "micro_batch_size": 3,
+        "gradient_accumulation": 2,
+        "gradient_checkpointing": False,
+        "optimizer": "adamw_torch",
+        "packing": False,
+    }
+    assert decided.estimates["weights"] == 2 * SMOLLM2[1]
+    assert decided.estimates["reserve"] == 0
+
+
+CONTRADICTIONS = [
+    ("4bit of MXFP4", GPT_OSS, H100, {"precision": "4bit"}, "JOB_PRECISION=native"),
+    ("merge of 4bit", (BITSANDBYTES, 5 * GIB), H100, {}, "JOB_SAVE=lora"),
+    ("MXFP4 on cpu", GPT_OSS, None, {"device": "cpu"}, "16-bit"),
+    (
+        "bitsandbytes on cpu",
+        (BITSANDBYTES, 5 * GIB),
+        None,
+        {"device": "cpu", "save": "lora"},
+        "16-bit",
+    ),
+]
+
+
+@pytest.mark.parametrize(
+    ("model", "gpu", "changes", "way_out"),
+    [row[1:] for row in CONTRADICTIONS],
+    ids=[row[0] for row in CONTRADICTIONS],
+)
+def test_a_precision_that_the_checkpoint_cannot_have_is_refused(model, gpu, changes, way_out):
+    with pytest.raises(SpecError) as caught:
+        plan(model, gpu, **changes)
+    assert way_out in caught.value.message
+
+
+def test_a_quantised_checkpoint_trains_when_no_merge_is_wanted():
+    decided = plan((BITSANDBYTES, 5 * GIB), L4, save="lora")
+    assert decided.precision.value == "native"
+    assert decided.estimates["weights"] == 5 * GIB
+
+
+def test_the_disk_holds_the_download_and_the_merge():
+    def disk(facts, **changes: str) -> int:
+        config, weight_bytes = facts
+        return make_plan(spec(**changes), config, weight_bytes, H100).estimates["disk"]
+
+    _, size = LLAMA_8B
+    assert disk(LLAMA_8B) == 2 * size + GIB
+    assert disk(LLAMA_8B, save="lora") == size + GIB
+    assert disk(LLAMA_8B, model="/models/llama") == size + GIB
+    # Merged in bfloat16, MXFP4 becomes three times as large.
+    assert disk(GPT_OSS) == pytest.approx(13.76e9 + 41.8e9 + GIB, rel=0.01)
+
+
+def test_the_width_of_a_model_with_an_image_part_is_that_of_its_text_part():
+    nested = ({"text_config": {"hidden_size": 4096}}, LLAMA_8B[1])
+    assert plan(nested, L4).estimates == plan(LLAMA_8B, L4).estimates
+
+
+def test_the_storage_format_is_read_from_the_config():
+    assert storage_format({}) == "16bit"
+    assert storage_format({"quantization_config": None}) == "16bit"
+    assert storage_format(MXFP4) == "mxfp4"
+    assert storage_format(BITSANDBYTES) == "bitsandbytes"
+
+
+@given(
+    model=st.sampled_from([GPT_OSS, LLAMA_8B, SMOLLM2]),
+    gpu=st.sampled_from([None, *CARDS]),
+    batch=st.integers(1, 512),
+    length=st.integers(64, 131_072),
+    checkpointing=st.sampled_from(["auto", "unsloth", "true", "false"]),
+)
+def test_micro_batches_always_make_up_the_batch(model, gpu, batch, length, checkpointing):
+    changes = {
+        "batch_size": str(batch),
+        "max_seq_length": str(length),
+        "gradient_checkpointing": checkpointing,
+        "device": "cuda" if gpu else "cpu",
+    }
+    try:
+        values = plan(model, gpu, **changes).values()
+    except (Unavailable, SpecError):
+        # Refused only where one row does not fit, or where there is no 16-bit checkpoint.
+        assert gpu is not None or model is GPT_OSS
+        return
+    assert values["micro_batch_size"] >= 1
+    assert values["micro_batch_size"] * values["gradient_accumulation"] == batch

@@ -1,0 +1,162 @@
+"""What is tried before a run: the card, the destinations, the model, the data, the disk."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+import pytest
+
+from job import preflight
+from job.credentials import Credentials
+from job.errors import DataError, NotFound, OutOfResources, Unavailable
+from job.plan import GIB
+from job.sources import fetch_dataset, resolve_dataset
+from job.spec import JobSpec, read_spec
+from job.store import Destination, open_destination
+from tests.jobs import job, make_rows
+
+H100 = "NVIDIA H100 80GB HBM3, 81559, 80994, 9.0, 570.133.20"
+
+
+@pytest.fixture
+def nvidia_smi(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """Puts a program of that name first on the PATH; it knows one question and no other."""
+
+    def put(answer: str, code: int = 0) -> None:
+        folder = tmp_path / "bin"
+        folder.mkdir(exist_ok=True)
+        (folder / "answer").write_text(answer)
+        question = "--query-gpu=name,memory.total,memory.free,compute_cap,driver_version"
+        script = folder / "nvidia-smi"
+        script.write_text(
+            "#!/bin/sh\n"
+            f'[ "$*" = "{question} --format=csv,noheader,nounits" ] || exit 99\n'
+            f'cat "{folder}/answer"; exit {code}\n'
+        )
+        script.chmod(0o755)
+        monkeypatch.setenv("PATH", f"{folder}:{os.environ['PATH']}")
+
+    return put
+
+
+def test_the_card_is_what_the_driver_says(nvidia_smi):
+    nvidia_smi(H100 + "\n")
+    gpu = preflight.find_gpu()
+    assert gpu.name == "NVIDIA H100 80GB HBM3"
+    assert gpu.memory == 81559 * 2**20
+    assert gpu.free == 80994 * 2**20
+    assert gpu.capability == (9, 0)
+    assert gpu.driver == "570.133.20"
+
+
+def test_of_several_cards_the_first_is_taken(nvidia_smi):
+    nvidia_smi(H100 + "\nTesla T4, 15360, 15000, 7.5, 570.133.20\n")
+    assert preflight.find_gpu().name == "NVIDIA H100 80GB HBM3"
+
+
+@pytest.mark.parametrize(
+    ("answer", "code", "words"),
+    [
+        ("No devices were found\n", 6, "No devices were found"),
+        ("NVIDIA-SMI has failed because it couldn't communicate\n", 9, "couldn't communicate"),
+        ("", 0, "none is listed"),
+    ],
+)
+def test_a_driver_without_a_card_is_answered_with_the_way_out(nvidia_smi, answer, code, words):
+    nvidia_smi(answer, code)
+    with pytest.raises(Unavailable) as caught:
+        preflight.find_gpu()
+    assert words in caught.value.message
+    assert "--gpus all" in caught.value.message
+
+
+def test_a_machine_without_a_driver_is_answered_with_the_way_out(tmp_path, monkeypatch):
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(Unavailable) as caught:
+        preflight.find_gpu()
+    assert "nvidia-smi is missing" in caught.value.message
+    assert "--gpus all" in caught.value.message
+
+
+def test_a_disk_that_is_too_small_is_refused_with_both_numbers(tmp_path):
+    preflight.require_disk(tmp_path, 1)
+    with pytest.raises(OutOfResources) as caught:
+        preflight.require_disk(tmp_path, 2**60)
+    assert f"{2**60 / GIB:.1f} GiB" in caught.value.message
+    assert "JOB_WORK_DIR" in caught.value.message
+
+
+def test_the_disk_is_asked_about_a_folder_that_is_not_made_yet(tmp_path):
+    folder = tmp_path / "not" / "yet"
+    preflight.require_disk(folder, 1)
+    assert not folder.exists()
+
+
+def rows_of(*paths: Path):
+    """The fetched datasets of a spec that names these files."""
+    environ = {"JOB_MODEL": "org/name", "JOB_OUTPUT": "file:///out"}
+    spec = read_spec(environ | {"JOB_DATASET": json.dumps([str(path) for path in paths])})
+    return [
+        fetch_dataset(
+            resolve_dataset(source, Credentials()), Path("/unused"), Credentials(), lambda *_: None
+        )
+        for source in spec.dataset
+    ]
+
+
+def test_rows_are_counted_by_source(tmp_path):
+    first, second = make_rows(tmp_path / "a.jsonl", 3), make_rows(tmp_path / "b.jsonl", 5)
+    assert preflight.check_rows(rows_of(first, second)) == {str(first): 3, str(second): 5}
+
+
+def test_a_bad_row_is_named_by_source_and_number(tmp_path):
+    good, bad = make_rows(tmp_path / "a.jsonl", 3), make_rows(tmp_path / "b.jsonl", 16)
+    with bad.open("a") as file:
+        file.write('{"messages": "private words"}\n')
+    with pytest.raises(DataError) as caught:
+        preflight.check_rows(rows_of(good, bad))
+    (problem,) = caught.value.problems
+    assert f"{bad}, row 17" in problem
+    assert "private words" not in str(caught.value)
+
+
+def parts(environ: dict[str, str]) -> tuple[JobSpec, list[Destination]]:
+    spec = read_spec(environ)
+    return spec, [
+        open_destination(ref, spec.run_name, spec.save, Credentials(), spec.hub_private)
+        for ref in spec.output
+    ]
+
+
+def test_a_good_job_is_found_good_and_nothing_is_left_behind(tmp_path):
+    said: list[str] = []
+    spec, destinations = parts(job(tmp_path))
+    found = preflight.inspect(spec, Credentials(), destinations, said.append)
+    assert found.gpu is None
+    assert found.device() == {"name": "CPU", "memory_gb": None}
+    assert found.model.config["model_type"] == "llama"
+    assert [dataset.source.uri for dataset in found.train] == [f"{tmp_path}/rows.jsonl"]
+    assert found.eval == ()
+    assert found.plan.values()["precision"] == "16bit"
+    assert [line.split(":")[0] for line in said] == ["device", "destination", "model", "dataset"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["model", "rows.jsonl"]
+
+
+def test_the_card_decides_the_plan_and_is_named(tmp_path, nvidia_smi):
+    nvidia_smi(H100)
+    spec, destinations = parts(job(tmp_path, JOB_DEVICE="cuda"))
+    found = preflight.inspect(spec, Credentials(), destinations, lambda _: None)
+    assert found.device() == {
+        "name": "NVIDIA H100 80GB HBM3",
+        "memory_gb": 85.5,
+        "driver": "570.133.20",
+    }
+    assert "NVIDIA H100 80GB HBM3" in found.plan.micro_batch_size.reason
+
+
+def test_held_out_rows_are_looked_for_too(tmp_path):
+    spec, destinations = parts(job(tmp_path, JOB_EVAL_DATASET=f"{tmp_path}/none.jsonl"))
+    with pytest.raises(NotFound, match=r"none\.jsonl"):
+        preflight.inspect(spec, Credentials(), destinations, lambda _: None)
