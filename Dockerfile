@@ -28,20 +28,21 @@ FROM base AS release
 # Installed here and not copied from a stage: a copy would write the 7 GB a second time. Compiled,
 # because a read-only container cannot keep bytecode, and importing Unsloth takes half as long with it.
 WORKDIR /build
-RUN --mount=type=bind,from=uv,source=/opt/uv,target=/opt/uv \
+RUN --mount=type=bind,from=uv,source=/opt/uv,target=/mnt \
     --mount=type=bind,source=pyproject.toml,target=/build/pyproject.toml \
     --mount=type=bind,source=uv.lock,target=/build/uv.lock \
     --mount=type=bind,source=deploy/trim.sh,target=/build/trim.sh \
     UV_PROJECT_ENVIRONMENT=/opt/venv UV_PYTHON=/usr/bin/python3 UV_PYTHON_DOWNLOADS=never \
     UV_NO_CACHE=1 UV_COMPILE_BYTECODE=1 \
-    /opt/uv/bin/uv sync --frozen --no-dev --no-install-project \
+    /mnt/bin/uv sync --frozen --no-dev --no-install-project \
+    && rm /opt/venv/.lock \
     && sh trim.sh /opt/venv/lib/python3*/site-packages
 
 # A number, so that Kubernetes can see that it is not root; above 1000, which Ubuntu 24.04 has taken.
-# The work dir belongs to it, for a named volume takes its owner from here.
+# A named volume mounted over /work or /output takes its owner from here.
 RUN groupadd --gid 10001 job \
     && useradd --uid 10001 --gid job --no-create-home --home-dir /tmp --shell /usr/sbin/nologin job \
-    && install --directory --owner=job --group=job /work
+    && install --directory --owner=job --group=job /work /output
 
 # HF_HOME: on disk and not in a /tmp that may be memory. Triton, Inductor and Unsloth get their
 # caches below the work dir from the job itself, so a noexec /tmp does no harm.
@@ -55,7 +56,7 @@ ENV PATH=/opt/venv/bin:$PATH \
 
 WORKDIR /app
 # 0755 for all, whatever the umask of the checkout: the job's user must be able to read them.
-COPY --chmod=0755 LICENSE entrypoint.py ./
+COPY --chmod=0755 LICENSE NOTICE entrypoint.py ./
 COPY --chmod=0755 job/ job/
 
 ARG VERSION=unknown

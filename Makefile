@@ -62,3 +62,36 @@ test: setup
 # On a machine with one NVIDIA GPU and the locked packages; fails, never skips, without a GPU.
 test-gpu:
 	$(PYTHON) -m pytest -m gpu tests/gpu
+
+# --- the image ----------------------------------------------------------------------------------
+# Where no registry is reachable: BASE_IMAGE=…, and DOCKER_BUILD_FLAGS for what the build needs then.
+
+DOCKER ?= docker
+DOCKER_BUILD_FLAGS ?=
+BASE_IMAGE ?=
+VERSION = $(shell sed -n 's/^version = "\(.*\)"/\1/p' pyproject.toml)
+REVISION = $(shell git rev-parse HEAD 2>/dev/null || echo unknown)$(shell git diff --quiet HEAD 2>/dev/null || echo -dirty)
+IMAGE ?= finetune-job:$(VERSION)
+
+.PHONY: engine image push-image test-image
+
+engine:
+	@$(DOCKER) version > /dev/null || { \
+	  echo "No container engine answers '$(DOCKER) version': start Docker, or name it with DOCKER=…" >&2; exit 1; }
+
+image: engine
+	DOCKER_BUILDKIT=1 $(DOCKER) build $(DOCKER_BUILD_FLAGS) $(if $(BASE_IMAGE),--build-arg BASE_IMAGE=$(BASE_IMAGE)) \
+	  --build-arg UV_VERSION=$(UV_VERSION) --build-arg VERSION=$(VERSION) --build-arg REVISION=$(REVISION) \
+	  --tag $(IMAGE) .
+
+ifeq ($(origin IMAGE),file)
+push-image:
+	@echo "Say where to: make push-image IMAGE=registry.example.com/name:tag" >&2; exit 1
+else
+push-image: image
+	$(DOCKER) push $(IMAGE)
+endif
+
+# The image as it will run: its own user, read-only, no capabilities, no network, on the CPU.
+test-image: setup image
+	DOCKER='$(DOCKER)' IMAGE='$(IMAGE)' $(PY) -m pytest -m image tests/image

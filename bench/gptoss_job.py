@@ -75,7 +75,9 @@ def main() -> int:
     if not model.exists():
         write_checkpoint(model, Shape(layers=args.layers), args.layout)
     keys = {"save": args.save, "max_steps": args.steps, "prompts": '["x^5 + 3x^4 - 10 = 3"]'}
-    last, receipt = run_job(args.folder / name.replace(" ", ""), model, sample_tokens="32", **keys)
+    last, receipt = run_job(
+        args.folder / f"job-{args.layers}-{args.layout}", model, sample_tokens="32", **keys
+    )
     shutil.rmtree(model)
     if not receipt:
         print(f"{name}: {last}")

@@ -104,7 +104,8 @@ class EventLog:
         self._status["time"] = event["time"]
         if event["event"] in FINAL:
             self._status["state"] = event["event"]
-        self._status.update({key: event[key] for key in STATUS_FIELDS if key in event})
+        if event["event"] != "eval":  # whose loss is that of other rows
+            self._status.update({key: event[key] for key in STATUS_FIELDS if key in event})
         aside = self._status_path.with_suffix(".tmp")
         aside.write_text(json.dumps(self._status), encoding="utf-8")
         os.replace(aside, self._status_path)

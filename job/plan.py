@@ -53,6 +53,7 @@ class Plan:
     gradient_checkpointing: Setting  # "unsloth", True, False
     optimizer: Setting
     packing: Setting
+    merge: Setting  # who merges the 16-bit weights: unsloth, peft
     estimates: dict[str, int]
 
     def settings(self) -> dict[str, dict[str, Any]]:
@@ -90,6 +91,7 @@ def make_plan(spec: JobSpec, config: Mapping[str, Any], weight_bytes: int, gpu: 
         gradient_checkpointing=checkpointing,
         optimizer=_optimizer(spec, gpu),
         packing=Setting(False, "one sequence a row"),
+        merge=_merge(config),
         estimates={
             "weights": weights,
             "activations": micro.value * spec.max_seq_length * _token_bytes(config, checkpointing),
@@ -212,6 +214,12 @@ def _optimizer(spec: JobSpec, gpu: Gpu | None) -> Setting:
             "adamw_torch", f"{spec.optimizer} needs a GPU; the same algorithm in 32 bits"
         )
     return Setting(spec.optimizer, "as the spec says")
+
+
+def _merge(config: Mapping[str, Any]) -> Setting:
+    if storage_format(config) == "mxfp4":
+        return Setting("peft", "Unsloth 2026.10.7 cannot merge fused experts into an MXFP4 base")
+    return Setting("unsloth", "shard by shard over a copy of the base")
 
 
 def _disk(spec: JobSpec, weight_bytes: int, config: Mapping[str, Any]) -> int:

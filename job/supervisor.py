@@ -135,6 +135,8 @@ class Run:
         self.log.enter("fetch", "downloading data and model")
         inputs = self.fetch(found)
         self.train(trainer, found, inputs)
+        if "merged_16bit" in self.spec.save and found.plan.merge.value == "peft":
+            self.merge(inputs)
         self.verify(inputs)
         facts = {"template_date": workplace.template_date(self.spec, self.folder)}
         return self.done(self.publisher.publish(facts), self.record.result("done"))
@@ -190,6 +192,12 @@ class Run:
             "base": base,
         }
         self.work(trainer, inputs, request)
+
+    def merge(self, inputs: Inputs) -> None:
+        """Merge in a process of its own, from the saved adapter."""
+        self.log.enter("merge", "loading the base again, to merge the saved adapter into it")
+        folders = {part: str(self.folder / part) for part in ("adapter", "merged")}
+        self.work(self.start("job.train.merge_mxfp4"), inputs, folders)
 
     def verify(self, inputs: Inputs) -> None:
         """Load what was saved in a fresh process, compare, and answer the prompts."""

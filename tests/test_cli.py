@@ -120,7 +120,7 @@ def test_check_prints_the_plan_and_leaves_nothing(tmp_path):
         f"destination: file://{tmp_path}/out/run-a can be written",
         f"model: {tmp_path}/model",
         "rows: 20",
-        "micro_batch_size = 4",
+        "micro_batch_size = 1",
         "estimate: disk",
     ):
         assert said in ended.stderr

@@ -83,6 +83,7 @@ def test_the_status_is_the_newest_value_of_each_thing(stream):
     stream.log.enter("train")
     stream.log.emit("step", step=1, of=60, loss=2.5, tokens_per_second=90, eta_seconds=30)
     stream.log.emit("step", step=2, of=60, loss=2.25, eta_seconds=29)
+    stream.log.emit("eval", step=2, loss=9.75)
     status = stream.status()
     assert status.pop("time") == stream.kept()[-1]["time"]
     assert status == {

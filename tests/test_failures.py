@@ -13,7 +13,13 @@ from pathlib import Path
 import boto3
 import pytest
 
+from job.errors import InternalError
+from job.events import EventLog
+from job.publish import Publisher
 from job.receipt import build_receipt
+from job.record import Record
+from job.redact import Redactor
+from job.spec import read_spec
 from tests.conftest import BUCKET
 from tests.jobs import (
     LINE_KEYS,
@@ -277,7 +283,19 @@ def test_a_signal_while_the_run_ends_does_not_change_how_it_ended(tmp_path):
         until(lambda: "failed" in [event["event"] for event in events(tmp_path)], "the failure")
         supervisor.send_signal(signal.SIGTERM)
         time.sleep(0.2)
-        assert "no-model" in page.read_text()
+        reader = os.open(page, os.O_RDONLY | os.O_NONBLOCK)
         ended = wait(supervisor)
+        assert b"no-model" in os.read(reader, 1 << 16)
+        os.close(reader)
     assert ended.code == 66, ended.text
     assert ended.line["exit_code"] == 66
+
+
+def test_a_trainer_that_left_a_part_out_is_a_bug_and_nothing_is_published(tmp_path):
+    spec = read_spec(job(tmp_path))
+    log, record = EventLog(tmp_path, Redactor([])), Record(spec)
+    log.listen(record.handle)
+    log.emit("artifact", part="adapter")  # and not the merged weights
+    with pytest.raises(InternalError, match="lora, merged_16bit it only left adapter"):
+        Publisher(spec, tmp_path, [], log, record).publish({})
+    log.close()

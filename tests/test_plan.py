@@ -154,8 +154,8 @@ def test_the_cpu_trains_in_full_precision_without_a_card():
     decided = plan(SMOLLM2, None, device="cpu", batch_size="6")
     assert decided.values() == {
         "precision": "16bit",
-        "micro_batch_size": 3,
-        "gradient_accumulation": 2,
+        "micro_batch_size": 1,
+        "gradient_accumulation": 6,
         "gradient_checkpointing": False,
         "optimizer": "adamw_torch",
         "packing": False,

@@ -100,6 +100,7 @@ def code_of(error: BaseException) -> str:
 
 
 def is_absent(error: ClientError) -> bool:
+    """Whether the store says that there is no such object."""
     return code_of(error) in _ABSENT
 
 

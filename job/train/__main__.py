@@ -80,7 +80,7 @@ def train(channel: Channel, request: dict[str, Any]) -> None:
     channel.emit("phase", phase="save", message="saving the adapter")
     merge.save_adapter(model, tokenizer, out / "adapter", request["base"])
     channel.emit("artifact", part="adapter")
-    if "merged_16bit" in spec.save:
+    if "merged_16bit" in spec.save and plan["merge"] == "unsloth":
         channel.emit("phase", phase="merge", message="merging into 16-bit weights")
         merge.save_merged(model, tokenizer, out / "merged")
         channel.emit("artifact", part="merged")

@@ -29,10 +29,7 @@ def save_adapter(model: Any, tokenizer: Any, folder: Path, base: dict[str, str |
 def save_merged(model: Any, tokenizer: Any, folder: Path) -> None:
     """Merge shard by shard into a copy of the base's weights, in the base's 16-bit dtype."""
     model.save_pretrained_merged(str(folder), tokenizer, save_method="merged_16bit")
-    _require(folder, "config.json")
-    if not list(folder.glob("*.safetensors")):
-        raise InternalError("The merge wrote no weights.")
-    _readable(folder)
+    require_weights(folder)
 
 
 def peak_memory() -> int | None:
@@ -40,6 +37,14 @@ def peak_memory() -> int | None:
     import torch
 
     return int(torch.cuda.max_memory_allocated()) if torch.cuda.is_available() else None
+
+
+def require_weights(folder: Path) -> None:
+    """Raise InternalError unless the folder holds a model; make it readable for everyone."""
+    _require(folder, "config.json")
+    if not list(folder.glob("*.safetensors")):
+        raise InternalError("The merge wrote no weights.")
+    _readable(folder)
 
 
 def _require(folder: Path, name: str) -> None:

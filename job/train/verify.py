@@ -7,14 +7,13 @@ prompts: before with the base, after with what is published.
 
 from __future__ import annotations
 
-import gc
 import json
 from pathlib import Path
 from typing import Any
 
 from job.errors import InternalError
-from job.spec import JobSpec
 from job.train.channel import Channel, run_child
+from job.train.models import free, load, with_adapter
 
 # Relative root-mean-square difference between the logits of base + adapter and of the merged
 # weights. The merge rounds W + BA to bfloat16 (8 bits of mantissa); measured values are in
@@ -42,7 +41,7 @@ def main(channel: Channel) -> None:
     sampler = Sampler(spec, Path(request["model"]), request["template_date"])
 
     channel.emit("phase", phase="verify", message="loading base and adapter with PEFT")
-    base = load(Path(request["model"]), spec)
+    base = load(Path(request["model"]), spec.device)
     base_logits = logits(base, probe)
     before = sampler.answers(base)
     tuned = with_adapter(base, Path(request["adapter"]))
@@ -56,66 +55,11 @@ def main(channel: Channel) -> None:
         del base, tuned
         free()
         channel.emit("phase", phase="verify", message="loading the merged weights")
-        merged = load(Path(request["merged"]), spec, strict=True)
+        merged = load(Path(request["merged"]), spec.device, strict=True)
         report = compare(base_logits, tuned_logits, logits(merged, probe), TOLERANCE[spec.device])
         report["greedy_agreement"] = agreement(greedy, sampler.greedy(merged, AGREEMENT_TOKENS))
         after = sampler.answers(merged)
     channel.emit("verified", merge=report, samples=sampler.samples(before, after))
-
-
-def load(folder: Path, spec: JobSpec, *, strict: bool = False) -> Any:
-    """A causal language model from a folder, on the spec's device; float32 on the CPU.
-
-    Args:
-        strict: fail on missing, unexpected or mismatched keys, and on values that are not finite.
-
-    Raises:
-        InternalError: a strict load found such a key or value.
-    """
-    import torch
-    from transformers import AutoModelForCausalLM, Mxfp4Config
-
-    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-    options: dict[str, Any] = {"dtype": torch.float32 if spec.device == "cpu" else torch.bfloat16}
-    if (config.get("quantization_config") or {}).get("quant_method") == "mxfp4":
-        options["quantization_config"] = Mxfp4Config(dequantize=True)
-    model, info = AutoModelForCausalLM.from_pretrained(
-        folder,
-        device_map={"": "cpu" if spec.device == "cpu" else 0},
-        local_files_only=True,
-        output_loading_info=True,
-        **options,
-    )
-    wrong = {kind: keys for kind, keys in info.items() if keys}
-    if wrong and (strict or "missing_keys" in wrong):
-        raise InternalError(f"{folder.name} does not load cleanly: {str(wrong)[:1000]}")
-    if strict:
-        for name, parameter in model.named_parameters():
-            if not torch.isfinite(parameter).all():
-                raise InternalError(f"{folder.name}: {name} holds values that are not finite.")
-    return model.eval()
-
-
-def with_adapter(base: Any, folder: Path) -> Any:
-    """The base with the saved adapter on it; every saved tensor must have found its place.
-
-    Raises:
-        InternalError: a tensor of the file is not in the model, or differs there.
-    """
-    import torch
-    from peft import PeftModel, get_peft_model_state_dict
-    from safetensors.torch import load_file
-
-    model = PeftModel.from_pretrained(base, folder).eval()
-    saved = load_file(folder / "adapter_model.safetensors")
-    loaded = get_peft_model_state_dict(model)
-    if set(saved) != set(loaded):
-        odd = sorted(set(saved) ^ set(loaded))[:5]
-        raise InternalError(f"PEFT does not load the adapter completely: {odd}")
-    for name, tensor in saved.items():
-        if not torch.allclose(tensor, loaded[name].to(tensor.device, tensor.dtype)):
-            raise InternalError(f"The adapter's {name} changed on the way through PEFT.")
-    return model
 
 
 def logits(model: Any, rows: list[list[int]]) -> Any:
@@ -178,15 +122,6 @@ def agreement(first: list[list[int]], second: list[list[int]]) -> dict[str, int]
     """How many prompts get the same greedy tokens, of how many."""
     same = sum(a == b for a, b in zip(first, second, strict=True))
     return {"same": same, "of": len(first), "tokens": AGREEMENT_TOKENS}
-
-
-def free() -> None:
-    """Give the memory of dropped models back before the next is loaded."""
-    import torch
-
-    gc.collect()
-    if torch.cuda.is_available():
-        torch.cuda.empty_cache()
 
 
 if __name__ == "__main__":
