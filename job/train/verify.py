@@ -15,10 +15,12 @@ from job.errors import InternalError
 from job.train.channel import Channel, run_child
 from job.train.models import free, load, with_adapter
 
-# Relative root-mean-square difference between the logits of base + adapter and of the merged
-# weights. The merge rounds W + BA to bfloat16 (8 bits of mantissa); measured values are in
-# docs/benchmarks.md. On a GPU the logits themselves are computed in bfloat16.
-TOLERANCE = {"cpu": 0.02, "cuda": 0.05}
+# How far the logits of the saved merged weights may be from those of base + adapter, as relative
+# root mean square: this much for the rounding of W + BA to bfloat16 (8 bits of mantissa), or twice
+# what the same merge, done by PEFT in memory, differs in this model's own arithmetic. On a GPU
+# that is bfloat16, and a mixture model routes some tokens to other experts for a rounding.
+ROUNDING = 0.02
+NOISE_FACTOR = 2.0
 AGREEMENT_TOKENS = 32  # greedy tokens of adapter and merged model that are compared for each prompt
 
 
@@ -52,11 +54,13 @@ def main(channel: Channel) -> None:
         after = sampler.answers(tuned)
         report: dict[str, Any] = {"compared": "adapter"}
     else:
+        tuned.merge_adapter()
+        noise = relative(logits(tuned, probe), tuned_logits)
         del base, tuned
         free()
         channel.emit("phase", phase="verify", message="loading the merged weights")
         merged = load(Path(request["merged"]), spec.device, strict=True)
-        report = compare(base_logits, tuned_logits, logits(merged, probe), TOLERANCE[spec.device])
+        report = compare(base_logits, tuned_logits, logits(merged, probe), noise)
         report["greedy_agreement"] = agreement(greedy, sampler.greedy(merged, AGREEMENT_TOKENS))
         after = sampler.answers(merged)
     channel.emit("verified", merge=report, samples=sampler.samples(before, after))
@@ -87,20 +91,25 @@ def require_finite_and_changed(base: Any, tuned: Any) -> None:
         raise InternalError("The saved adapter changes nothing: its logits are the base model's.")
 
 
-def compare(base: Any, tuned: Any, merged: Any, tolerance: float) -> dict[str, Any]:
+def compare(base: Any, tuned: Any, merged: Any, noise: float) -> dict[str, Any]:
     """Hold the merged model's logits against base + adapter and against the base.
 
+    Args:
+        noise: relative difference between base + adapter and the same merged in memory.
+
     Raises:
-        InternalError: they are not finite, further than `tolerance` from base + adapter, or not
-            nearer to it than the base is (as when the merge kept the base, or when the training
-            is smaller than the rounding to 16 bits).
+        InternalError: they are not finite, further from base + adapter than rounding and noise
+            explain, or not nearer to it than the base is (as when the merge kept the base, or
+            when the training is smaller than the rounding to 16 bits).
     """
     if not bool(merged.isfinite().all()):
         raise InternalError("The merged weights give logits that are not finite.")
     error, change = relative(merged, tuned), relative(tuned, base)
+    tolerance = max(ROUNDING, NOISE_FACTOR * noise)
     report = {
         "compared": "merged with base + adapter",
         "relative_error": error,
+        "relative_noise": noise,
         "relative_change_by_training": change,
         "max_logit_difference": float((merged - tuned).abs().max()),
         "tolerance": tolerance,
@@ -108,7 +117,7 @@ def compare(base: Any, tuned: Any, merged: Any, tolerance: float) -> dict[str, A
     if error > tolerance:
         raise InternalError(
             f"The merged weights do not reproduce base + adapter: relative logit error {error:.4f},"
-            f" tolerance {tolerance}. The merged weights were not published."
+            f" tolerance {tolerance:.4f}. The merged weights were not published."
         )
     if error >= change:
         raise InternalError(
