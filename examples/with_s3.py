@@ -17,10 +17,11 @@ import subprocess
 import sys
 import tempfile
 import time
-import urllib.error
-import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
+
+import boto3
+from botocore.exceptions import BotoCoreError, ClientError
 
 ACCESS_KEY, SECRET_KEY = "loopback-key", "loopback-secret"
 
@@ -62,7 +63,7 @@ def s3_server(bucket: str, folder: Path) -> Iterator[dict[str, str]]:
     with (folder / "weed.log").open("wb") as log:
         server = subprocess.Popen(command, env={**os.environ, **env}, stdout=log, stderr=log)
     try:
-        _wait_until_it_answers(server, env["AWS_ENDPOINT_URL_S3"], folder / "weed.log")
+        _wait_for_bucket(server, bucket, env, folder / "weed.log")
         yield env
     finally:
         server.terminate()
@@ -73,14 +74,22 @@ def s3_server(bucket: str, folder: Path) -> Iterator[dict[str, str]]:
             server.wait()
 
 
-def _wait_until_it_answers(server: subprocess.Popen[bytes], url: str, log: Path) -> None:
+def _wait_for_bucket(
+    server: subprocess.Popen[bytes], bucket: str, env: dict[str, str], log: Path
+) -> None:
+    """The server answers some time before it has made its bucket."""
+    client = boto3.client(
+        "s3",
+        endpoint_url=env["AWS_ENDPOINT_URL_S3"],
+        aws_access_key_id=ACCESS_KEY,
+        aws_secret_access_key=SECRET_KEY,
+        region_name=env["AWS_DEFAULT_REGION"],
+    )
     deadline = time.monotonic() + 30
     while time.monotonic() < deadline and server.poll() is None:
         try:
-            urllib.request.urlopen(url, timeout=2)  # noqa: S310 - a loopback address made here
-        except urllib.error.HTTPError:
-            return  # refused without a signature: it is up
-        except OSError:
+            client.head_bucket(Bucket=bucket)
+        except (BotoCoreError, ClientError):
             time.sleep(0.1)
         else:
             return

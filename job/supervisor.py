@@ -191,6 +191,7 @@ class Run:
             "out": str(self.folder),
             "base": base,
         }
+        self.log.enter("import", "waiting until the trainer has imported Unsloth")
         self.work(trainer, inputs, request)
 
     def merge(self, inputs: Inputs) -> None:

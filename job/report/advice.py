@@ -16,8 +16,8 @@ ADVICE: dict[int, str] = {
     "needs. Then start it again with the same spec.",
     73: "Another run has this name at the destination. Choose another JOB_NAME, or leave it out: "
     "then the name follows from the spec.",
-    74: "All files are kept in the work folder. Repair the destination, then run "
-    "`python entrypoint.py publish` with the same spec: it sends them without training again.",
+    74: "All files are kept in the run's folder under JOB_WORK_DIR: copy adapter/ and merged/ from "
+    "there. A new start with the same spec trains again, into a repaired destination.",
     75: "Start the job again with the same spec; nothing was published as finished.",
     77: "Check the token or keys: they must be set, not expired, and allowed to read the sources "
     "and to write to the destination. A gated model also wants its terms accepted on the Hub.",

@@ -56,12 +56,18 @@ def _losses(training: Result) -> list[str]:
 
 
 def _sample(sample: Result) -> list[str]:
-    lines = [_line("asked", words.shorten(words.prompt_text(sample["prompt"]), ANSWER_CHARACTERS))]
+    lines = [_line("asked", _short(words.prompt_text(sample["prompt"])))]
     for moment in ("before", "after"):
         if answer := sample.get(moment):
-            text = words.shorten(words.answer_text(answer), ANSWER_CHARACTERS)
+            if reasoning := answer.get("analysis"):
+                lines.append(_line(moment, f"[reasons] {_short(str(reasoning))}"))
+            text = _short(words.answer_text(answer))
             lines.append(_line(moment, text or "(no answer)"))
     return lines
+
+
+def _short(text: str) -> str:
+    return words.shorten(text, ANSWER_CHARACTERS)
 
 
 def _line(label: str, text: str) -> str:

@@ -164,6 +164,7 @@ def merge_facts(merge: Result | None) -> list[tuple[str, str]]:
     names = {
         "compared": "Compared",
         "relative_error": "Logits: relative error of the merged model",
+        "relative_noise": "Logits: difference that a merge in memory makes",
         "tolerance": "Logits: error allowed",
         "relative_change_by_training": "Logits: relative change by training",
         "max_logit_difference": "Logits: largest single difference",

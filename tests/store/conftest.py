@@ -24,15 +24,6 @@ def claim(owner: str, spec_hash: str = OURS) -> Claim:
     return Claim(owner, spec_hash, beat_seconds=0.1, lease_seconds=0.5)
 
 
-@pytest.fixture(scope="session")
-def s3_env(s3_env: dict[str, str]) -> dict[str, str]:
-    """The shared server, once its bucket is there: it is made shortly after the first answer."""
-    s3_place(s3_env)._s3().get_waiter("bucket_exists").wait(
-        Bucket=BUCKET, WaiterConfig={"Delay": 1, "MaxAttempts": 30}
-    )
-    return s3_env
-
-
 @dataclass
 class Place:
     """Where tests publish, and hands that reach into it behind the program's back."""
