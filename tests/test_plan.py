@@ -146,6 +146,7 @@ def test_what_was_asked_for_is_done():
         "gradient_checkpointing": True,
         "optimizer": "adamw_torch",
         "packing": False,
+        "merge": "unsloth",
     }
     assert decided.precision.reason == decided.micro_batch_size.reason == "as asked"
 
@@ -159,6 +160,7 @@ def test_the_cpu_trains_in_full_precision_without_a_card():
         "gradient_checkpointing": False,
         "optimizer": "adamw_torch",
         "packing": False,
+        "merge": "unsloth",
     }
     assert decided.estimates["weights"] == 2 * SMOLLM2[1]
     assert decided.estimates["reserve"] == 0
@@ -242,3 +244,7 @@ def test_micro_batches_always_make_up_the_batch(model, gpu, batch, length, check
         return
     assert values["micro_batch_size"] >= 1
     assert values["micro_batch_size"] * values["gradient_accumulation"] == batch
+
+
+def test_an_mxfp4_base_is_merged_by_peft():
+    assert plan(GPT_OSS, H100).merge.value == "peft"

@@ -104,7 +104,7 @@ def compare(base: Any, tuned: Any, merged: Any, noise: float) -> dict[str, Any]:
     """
     if not bool(merged.isfinite().all()):
         raise InternalError("The merged weights give logits that are not finite.")
-    error, change = relative(merged, tuned), relative(tuned, base)
+    error, change = relative(merged, tuned), relative(base, tuned)
     tolerance = max(ROUNDING, NOISE_FACTOR * noise)
     report = {
         "compared": "merged with base + adapter",
