@@ -113,7 +113,10 @@ class Publisher:
             except JobError as error:
                 message = f"{destination.uri}: the failure was not written there: {error.message}"
                 self.log.emit("warning", message=message)
-        write_report(self.folder / "report", result)
+        try:
+            write_report(self.folder / "report", result)
+        except Exception as error:  # the reason of the failure must not be lost to its report
+            self.log.emit("warning", message=f"the report could not be written: {error!r}")
 
     def release(self) -> None:
         """Give up every claim."""

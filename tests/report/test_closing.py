@@ -16,11 +16,11 @@ def test_the_summary_tells_losses_one_answer_places_and_times() -> None:
         "  loss          3.396 -> 1.777  (60 steps)",
         "  held-out      2.953 -> 2.104",
         "  asked         x^5 + 3x^4 - 10 = 3 を解いてください。",
-        "  before        [reasons] We need to solve x^5 + 3x^4 - 13 = 0. Let us try Newton's method "
-        "from 1.4. f(1.4) = 5.378 + 11.525 - 13 = 3.903, so the root is smaller.",
+        "  before        [reasons] We need to solve x^5 + 3x^4 - 13 = 0. Let us try Newton's "
+        "method from 1.4. f(1.4) = 5.378 + 11.525 - 13 = 3.903, so the root is smaller.",
         "  before        The equation x^5 + 3x^4 - 13 = 0 has one real root, about 1.38.",
-        "  after         [reasons] まず方程式を x^5 + 3x^4 - 13 = 0 と書き直します。中間値の定理を使う"
-        "と、1 と 2 の間に実数解が一つあります。ニュートン法で近似します。",
+        "  after         [reasons] まず方程式を x^5 + 3x^4 - 13 = 0 と書き直します。中間値の定理"
+        "を使うと、1 と 2 の間に実数解が一つあります。ニュートン法で近似します。",
         "  after         実数解は x ≈ 1.2915 です。 検算: 1.2915⁵ ≈ 3.593。",
         "  adapter       s3://models/tuned/run-3fa94c01b2d7/adapter",
         "  merged model  s3://models/tuned/run-3fa94c01b2d7/merged",
