@@ -8,6 +8,7 @@ from pathlib import Path
 
 from job import preflight
 from job.credentials import Credentials
+from job.errors import DestinationTaken
 from job.plan import GIB
 from job.sources import fetch_dataset
 from job.spec import JobSpec
@@ -25,6 +26,15 @@ def check_job(spec: JobSpec, credentials: Credentials, say: Callable[[str], None
         open_destination(ref, spec.run_name, spec.save, credentials, spec.hub_private)
         for ref in spec.output
     ]
+    for destination in destinations:
+        receipt = destination.read_receipt()
+        if receipt is not None and receipt["spec_hash"] != spec.spec_hash:
+            raise DestinationTaken(
+                f"{destination.uri} holds the finished run of another spec. "
+                "Choose another JOB_NAME or JOB_OUTPUT."
+            )
+        if receipt is not None:
+            say(f"{destination.uri} holds this very run, finished: `run` would do nothing")
     found = preflight.inspect(spec, credentials, destinations, say)
     with tempfile.TemporaryDirectory() as folder:
         fetched = [

@@ -81,7 +81,7 @@ def run(arguments: list[str], environ: Environ) -> int:
 
 
 def check(arguments: list[str], environ: Environ) -> int:
-    """`check`: preflight, data, plan; trains nothing and leaves nothing at the destinations."""
+    """`check`: preflight, data, plan; trains nothing. On the Hub it makes the repositories."""
     _require(not arguments, "check takes no arguments; the job is described by JOB_* variables.")
     spec, credentials = _read(environ)
     from job.check import check_job

@@ -105,7 +105,7 @@ class Publisher:
         keep_adapter = keep_adapter and failure["code"] != Stopped.name
         for destination in self.destinations:
             try:
-                if keep_adapter:
+                if keep_adapter and destination.read_receipt() is None:
                     folder = self.folder / "adapter"
                     records = hash_folder(folder)
                     destination.publish("adapter", folder, records, self.log.progress)

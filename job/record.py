@@ -48,7 +48,7 @@ class Record:
         elif kind in ("audit", "verified", "inputs", "plan"):
             self.facts |= _bare(event)
 
-    def result(self, status: str, failure: JobError | None = None) -> dict[str, Any]:
+    def result(self, status: str) -> dict[str, Any]:
         """Everything known so far. `status` is `done` or `failed`."""
         self._close_phase(self._phase)
         facts = self.facts
@@ -59,7 +59,7 @@ class Record:
             "versions": versions(),
             "timings": {phase: round(seconds, 1) for phase, seconds in self.timings.items()},
             "plan": facts.get("settings", {}),
-            "failure": None if failure is None else describe(failure, self._phase),
+            "failure": None,
         }
         keys = ("model", "datasets", "device", "training", "audit", "merge", "samples")
         return result | {key: facts[key] for key in keys if key in facts}

@@ -21,7 +21,7 @@ from typing import Any
 from job import preflight, workplace
 from job.child import Child, child_environment
 from job.credentials import Credentials
-from job.errors import DestinationTaken, InternalError, JobError, OutOfResources, Stopped
+from job.errors import InternalError, JobError, OutOfResources, Stopped
 from job.events import EventLog, clean
 from job.publish import Publisher
 from job.record import Record, describe, describe_dataset
@@ -222,9 +222,8 @@ class Run:
             self.log.emit("failed", **reason)
             text = json.dumps(failure, indent=2, ensure_ascii=False) + "\n"
             (self.folder / "failure.json").write_text(text, encoding="utf-8")
-        if not isinstance(error, DestinationTaken):  # else it is another run's place
-            with contextlib.suppress(OSError):
-                self.publisher.publish_failure(failure, result)
+        with contextlib.suppress(OSError):
+            self.publisher.publish_failure(failure, result)
         status = "stopped" if isinstance(error, Stopped) else "failed"
         return Outcome(status, error.exit_code, phase, error.retryable, str(error), result=result)
 

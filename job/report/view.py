@@ -163,6 +163,8 @@ def merge_facts(merge: Result | None) -> list[tuple[str, str]]:
     """The verification of the merged weights as (what, value)."""
     names = {
         "compared": "Compared",
+        "merged_tensors": "Weights: tensors held against base + adapter",
+        "largest_weight_error": "Weights: largest error, as a share of the change",
         "relative_error": "Logits: relative error of the merged model",
         "relative_noise": "Logits: difference that a merge in memory makes",
         "tolerance": "Logits: error allowed",

@@ -13,6 +13,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+from job.errors import Unavailable
 from job.train.channel import Channel, run_child
 
 
@@ -31,10 +32,23 @@ def import_unsloth(*, on_cpu: bool) -> None:
 
     if on_cpu:
         cpu.before_import()
+    else:
+        _require_cuda()
     import unsloth  # noqa: F401
 
     if on_cpu:
         cpu.after_import()
+
+
+def _require_cuda() -> None:
+    """Raise Unavailable unless torch can use the card that nvidia-smi showed."""
+    import torch
+
+    if not torch.cuda.is_available():
+        raise Unavailable(
+            "torch cannot use the GPU (torch.cuda.is_available() is false): the driver is too old "
+            "for CUDA 12.8, or CUDA_VISIBLE_DEVICES hides the card."
+        )
 
 
 def train(channel: Channel, request: dict[str, Any]) -> None:

@@ -7,6 +7,7 @@ other exception is a bug: its traceback is in the log, its exit code is 70.
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import socket
@@ -72,8 +73,9 @@ def as_job_error(error: Exception) -> JobError:
             "The GPU's memory does not hold this configuration. Lower JOB_MICRO_BATCH_SIZE or "
             f"JOB_MAX_SEQ_LENGTH, or take a larger card. ({text.splitlines()[0]})"
         )
-    if isinstance(error, OSError) and error.errno == 28:
-        return OutOfResources(f"The disk is full: {error.filename or 'no space left'}")
+    # safetensors' own error is no OSError and has the number only in its text.
+    if getattr(error, "errno", None) == errno.ENOSPC or "(os error 28)" in text:
+        return OutOfResources(f"The disk is full: {text}")
     return InternalError(f"{text[:2000]} (the traceback is in trainer.log)")
 
 

@@ -42,13 +42,14 @@ def make_trainer(
     spec: JobSpec, plan: dict[str, Any], model: Any, tokenizer: Any, train: Rows, held_out: Rows
 ) -> Any:
     """An SFTTrainer for these rows. It writes nothing and reports nothing by itself."""
+    import torch
     from datasets import Dataset
     from transformers import DataCollatorForSeq2Seq
     from trl import SFTConfig, SFTTrainer
 
     on_cpu = spec.device == "cpu"
     steps = planned_steps(spec, len(train))
-    dtype = str(next(p.dtype for p in model.parameters() if p.is_floating_point()))
+    bf16 = not on_cpu and torch.cuda.is_bf16_supported(including_emulation=False)
     config = SFTConfig(
         output_dir=str(Path(spec.work_dir) / spec.run_name / "trainer"),
         per_device_train_batch_size=plan["micro_batch_size"],
@@ -65,8 +66,8 @@ def make_trainer(
         seed=spec.seed,
         data_seed=spec.seed,
         use_cpu=on_cpu,
-        bf16=not on_cpu and dtype != "torch.float16",
-        fp16=not on_cpu and dtype == "torch.float16",
+        bf16=bf16,
+        fp16=not on_cpu and not bf16,
         gradient_checkpointing=bool(plan["gradient_checkpointing"]),
         max_length=spec.max_seq_length,
         packing=False,
@@ -148,7 +149,8 @@ def _watcher(channel: Channel, stop: StopFlag, steps: int) -> Any:
             if not logs or "loss" not in logs:
                 return
             loss, norm = float(logs["loss"]), float(logs.get("grad_norm", 0.0))
-            if not (math.isfinite(loss) and math.isfinite(norm)):
+            # In float16 the gradient scaler finds its scale by overflowing: such a step is skipped.
+            if not math.isfinite(loss) or not (args.fp16 or math.isfinite(norm)):
                 raise Diverged(
                     f"Step {state.global_step}: loss {loss}, gradient norm {norm}. Lower "
                     "JOB_LEARNING_RATE or look at the data; nothing was published."

@@ -10,13 +10,12 @@ for the whole model in bfloat16, on the GPU or else in memory.
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
 from job.train.channel import Channel, run_child
 from job.train.merge import require_weights
-from job.train.models import load, with_adapter
+from job.train.models import load, place, with_adapter
 
 
 def main(channel: Channel) -> None:
@@ -29,8 +28,8 @@ def main(channel: Channel) -> None:
     request = channel.receive()
     base, merged = Path(request["model"]), Path(request["merged"])
     channel.emit("phase", phase="merge", message="merging into 16-bit weights with PEFT")
-    fits = torch.cuda.is_available() and torch.cuda.mem_get_info()[0] > 1.1 * bf16_bytes(base)
-    model: Any = load(base, "cuda" if fits else "host")
+    device = place(base, "cuda") if torch.cuda.is_available() else "host"
+    model: Any = load(base, device)
     model = with_adapter(model, Path(request["adapter"])).merge_and_unload(safe_merge=True)
     # With its default, transformers 5.17 writes dequantised experts under the names of patterns
     # ("gate_up_proj$"), which nothing loads.
@@ -39,12 +38,6 @@ def main(channel: Channel) -> None:
     tokenizer.save_pretrained(merged)
     require_weights(merged)
     channel.emit("artifact", part="merged")
-
-
-def bf16_bytes(folder: Path) -> int:
-    """Bytes of the dequantised weights: 4.25 bits a value become 16."""
-    index = json.loads((folder / "model.safetensors.index.json").read_text(encoding="utf-8"))
-    return int(index["metadata"]["total_size"] * 16 / 4.25)
 
 
 if __name__ == "__main__":

@@ -43,6 +43,21 @@ def load(folder: Path, device: str, *, strict: bool = False) -> Any:
     return model.eval()
 
 
+def place(folder: Path, device: str) -> str:
+    """`cpu`; else `cuda` if the model fits there in 16 bits with room to work, or `host`."""
+    import torch
+
+    if device == "cpu":
+        return "cpu"
+    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    stored = (config.get("quantization_config") or {}).get("quant_method")
+    size = sum(path.stat().st_size for path in folder.glob("*.safetensors"))
+    if stored == "mxfp4":
+        size = int(size * 16 / 4.25)  # four bits and a shared scale become sixteen
+    fits = bool(torch.cuda.mem_get_info()[0] > 1.15 * size)
+    return "cuda" if fits or stored == "bitsandbytes" else "host"
+
+
 def with_adapter(base: Any, folder: Path) -> Any:
     """The base with the saved adapter on it; every saved tensor must have found its place.
 

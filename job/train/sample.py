@@ -12,6 +12,7 @@ from job.train.data import encode_options, load_tokenizer
 
 # "temperature 1.0, top_p 1.0, top_k 0": OpenAI's advice in the gpt-oss repository's README.
 GPT_OSS_SAMPLING = {"do_sample": True, "temperature": 1.0, "top_p": 1.0, "top_k": 0}
+PROMPTS_AT_ONCE = 8
 
 
 class Sampler:
@@ -36,9 +37,9 @@ class Sampler:
 
         torch.manual_seed(self.spec.seed)
         advised = GPT_OSS_SAMPLING if model.config.model_type == "gpt_oss" else {}
-        return [
-            self._describe(ids) for ids in self._generate(model, self.spec.sample_tokens, advised)
-        ]
+        stops = self._stops(model)
+        answers = self._generate(model, self.spec.sample_tokens, advised)
+        return [self._describe(ids, stops) for ids in answers]
 
     def greedy(self, model: Any, tokens: int) -> list[list[int]]:
         """The most likely continuation of each prompt, at most `tokens` ids."""
@@ -54,26 +55,32 @@ class Sampler:
         ]
 
     def _generate(self, model: Any, tokens: int, how: dict[str, Any]) -> list[list[int]]:
-        """New token ids for each prompt, up to and including a stop token."""
+        """New token ids for each prompt, up to and including a stop token; a few at a time."""
+        found: list[list[int]] = []
+        for start in range(0, len(self.texts), PROMPTS_AT_ONCE):
+            texts = self.texts[start : start + PROMPTS_AT_ONCE]
+            found += self._generate_batch(model, texts, tokens, how)
+        return found
+
+    def _generate_batch(
+        self, model: Any, texts: list[str], tokens: int, how: dict[str, Any]
+    ) -> list[list[int]]:
         import torch
 
-        if not self.texts:
-            return []
         self.tokenizer.padding_side = "left"
-        batch = self.tokenizer(
-            self.texts, return_tensors="pt", padding=True, add_special_tokens=False
-        ).to(model.device)
+        batch = self.tokenizer(texts, return_tensors="pt", padding=True, add_special_tokens=False)
+        batch, stops = batch.to(model.device), self._stops(model)
         with torch.inference_mode():
             out = model.generate(
                 input_ids=batch["input_ids"],
                 attention_mask=batch["attention_mask"],
                 max_new_tokens=tokens,
-                eos_token_id=self._stops(model),
+                eos_token_id=stops,
                 pad_token_id=self.tokenizer.pad_token_id,
                 **how,
             )
         new = out[:, batch["input_ids"].shape[1] :].tolist()
-        return [self._until_stop(ids, self._stops(model)) for ids in new]
+        return [self._until_stop(ids, stops) for ids in new]
 
     def _stops(self, model: Any) -> list[int]:
         """The checkpoint's stop tokens: its generation config's and its tokenizer's."""
@@ -88,8 +95,8 @@ class Sampler:
                 return ids[: position + 1]
         return ids
 
-    def _describe(self, ids: list[int]) -> dict[str, Any]:
-        stopped = len(ids) < self.spec.sample_tokens
+    def _describe(self, ids: list[int], stops: list[int]) -> dict[str, Any]:
+        stopped = bool(ids) and ids[-1] in stops
         text = self.tokenizer.decode(ids, skip_special_tokens=False)
         parts = split_answer(text, self.tokenizer, self.mode)
         return {"text": text, **parts, "stop": "stop" if stopped else "length", "tokens": len(ids)}

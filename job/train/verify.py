@@ -13,7 +13,7 @@ from typing import Any
 
 from job.errors import InternalError
 from job.train.channel import Channel, run_child
-from job.train.models import free, load, with_adapter
+from job.train.models import free, load, place, with_adapter
 
 # How far the logits of the saved merged weights may be from those of base + adapter, as relative
 # root mean square: this much for the rounding of W + BA to bfloat16 (8 bits of mantissa), or twice
@@ -21,6 +21,9 @@ from job.train.models import free, load, with_adapter
 # that is bfloat16, and a mixture model routes some tokens to other experts for a rounding.
 ROUNDING = 0.02
 NOISE_FACTOR = 2.0
+# How far a saved tensor may be from W + BA rounded to 16 bits, as a share of what that differs
+# from W. A right merge is nearly exact here, whatever the model's arithmetic does to its logits.
+WEIGHT_ERROR = 0.1
 AGREEMENT_TOKENS = 32  # greedy tokens of adapter and merged model that are compared for each prompt
 
 
@@ -43,7 +46,8 @@ def main(channel: Channel) -> None:
     sampler = Sampler(spec, Path(request["model"]), request["template_date"])
 
     channel.emit("phase", phase="verify", message="loading base and adapter with PEFT")
-    base = load(Path(request["model"]), spec.device)
+    device = place(Path(request["model"]), spec.device)
+    base = load(Path(request["model"]), device)
     base_logits = logits(base, probe)
     before = sampler.answers(base)
     tuned = with_adapter(base, Path(request["adapter"]))
@@ -54,16 +58,58 @@ def main(channel: Channel) -> None:
         after = sampler.answers(tuned)
         report: dict[str, Any] = {"compared": "adapter"}
     else:
+        weights = compare_weights(tuned, Path(request["merged"]))
         tuned.merge_adapter()
         noise = relative(logits(tuned, probe), tuned_logits)
         del base, tuned
         free()
         channel.emit("phase", phase="verify", message="loading the merged weights")
-        merged = load(Path(request["merged"]), spec.device, strict=True)
+        merged = load(Path(request["merged"]), device, strict=True)
         report = compare(base_logits, tuned_logits, logits(merged, probe), noise)
+        report |= weights
         report["greedy_agreement"] = agreement(greedy, sampler.greedy(merged, AGREEMENT_TOKENS))
         after = sampler.answers(merged)
     channel.emit("verified", merge=report, samples=sampler.samples(before, after))
+
+
+def compare_weights(tuned: Any, folder: Path) -> dict[str, Any]:
+    """Hold each merged tensor that has an adapter against W + BA, computed here from the parts.
+
+    Args:
+        tuned: base + adapter, not merged.
+        folder: the merged weights.
+
+    Raises:
+        InternalError: a tensor is missing, or is not W + BA in its own dtype.
+    """
+    import torch
+    from safetensors import safe_open
+
+    files = [safe_open(path, "pt") for path in sorted(folder.glob("*.safetensors"))]
+    where = {name: file for file in files for name in file.keys()}  # noqa: SIM118 - not a dict
+    worst, count = 0.0, 0
+    for name, module in tuned.get_base_model().named_modules():
+        if not getattr(module, "lora_A", None):
+            continue
+        parameter = getattr(module, "parameter_name", "weight")
+        key = f"{name.replace('.base_layer', '')}.{parameter}"
+        if key not in where:
+            raise InternalError(f"The merged weights lack {key}.")
+        layer = module.get_base_layer()
+        with torch.inference_mode():
+            weight = getattr(layer, parameter).detach().float()
+            saved = where[key].get_tensor(key)
+            expected = weight + module.get_delta_weight("default").float()
+            expected = expected.to(saved.dtype).float()
+            change = float((expected - weight).norm())
+            error = float((saved.to(weight.device).float() - expected).norm())
+        if error > WEIGHT_ERROR * change:
+            raise InternalError(
+                f"The merged {key} is not base + adapter: off by {error:.3g}, where training "
+                f"changed {change:.3g}. The merged weights were not published."
+            )
+        worst, count = max(worst, error / change if change else 0.0), count + 1
+    return {"merged_tensors": count, "largest_weight_error": worst}
 
 
 def logits(model: Any, rows: list[list[int]]) -> Any:

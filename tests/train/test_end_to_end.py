@@ -121,7 +121,8 @@ def test_the_run_ends_with_0_and_verified_receipts(
         assert problems == []
         parts = {file["path"].split("/")[0] for file in receipt["files"]}
         assert parts == {"adapter", "merged", "report"}
-        assert receipt["merge"]["relative_error"] < receipt["merge"]["tolerance"]
+        assert receipt["merge"]["largest_weight_error"] < 0.01
+        assert receipt["merge"]["merged_tensors"] == 30 * 7  # every projection of every layer
 
 
 def test_a_second_job_of_the_same_name_at_once_ends_with_73(finished: Finished) -> None:
@@ -138,33 +139,50 @@ def test_training_lowers_the_loss_on_held_out_rows(finished: Finished) -> None:
 def test_adapter_and_merged_weights_answer_the_same_token_for_token(
     finished: Finished, smollm2: Path
 ) -> None:
+    """PEFT loads the adapter on the base and merges it in the base's dtype: no answer differs.
+
+    Unmerged, base + adapter compute with W + BA in full precision, which 16-bit weights cannot
+    hold: there an answer may part from the merged model's, but only where two tokens are as good
+    as equal.
+    """
     import torch
     from peft import PeftModel
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
-    rows = [json.loads(line) for line in ROWS.read_text(encoding="utf-8").splitlines()]
-    tokenizer = AutoTokenizer.from_pretrained(finished.output / "merged")
-    base = AutoModelForCausalLM.from_pretrained(smollm2, dtype=torch.float32)
-    adapted = PeftModel.from_pretrained(base, finished.output / "adapter")
-    merged = AutoModelForCausalLM.from_pretrained(finished.output / "merged", dtype=torch.float32)
+    def load(folder: Path) -> Any:
+        return AutoModelForCausalLM.from_pretrained(folder, dtype=torch.bfloat16)
 
-    def answer(model: Any, chat: list[dict[str, str]]) -> list[int]:
-        inputs = tokenizer.apply_chat_template(
-            chat, add_generation_prompt=True, return_tensors="pt", return_dict=True
-        )
+    adapter = finished.output / "adapter"
+    tokenizer = AutoTokenizer.from_pretrained(finished.output / "merged")
+    base = load(smollm2).float()
+    unmerged = PeftModel.from_pretrained(load(smollm2).float(), adapter)
+    tuned = PeftModel.from_pretrained(load(smollm2), adapter).merge_and_unload().float()
+    merged = load(finished.output / "merged").float()
+
+    def answer(model: Any, inputs: Any) -> list[int]:
         with torch.inference_mode():
             output = model.generate(**inputs, max_new_tokens=32, do_sample=False)
-        tokens: list[int] = output[0, inputs["input_ids"].shape[1] :].tolist()
+        tokens: list[int] = output[0].tolist()
         return tokens
 
+    rows = [json.loads(line) for line in ROWS.read_text(encoding="utf-8").splitlines()]
     chats = [[{"role": "user", "content": PROMPT}]]
     chats += [[{"role": m["role"], "content": m["content"]} for m in r["messages"][:2]]
               for r in rows[:3]]  # fmt: skip
     for chat in chats:
-        tuned = answer(adapted, chat)
-        assert tuned == answer(merged, chat)
-        with adapted.disable_adapter():
-            assert tuned != answer(adapted, chat)
+        inputs = tokenizer.apply_chat_template(
+            chat, add_generation_prompt=True, return_tensors="pt", return_dict=True
+        )
+        ours = answer(merged, inputs)
+        assert answer(tuned, inputs) == ours
+        assert answer(base, inputs) != ours
+        theirs = answer(unmerged, inputs)
+        if theirs != ours:
+            place = next(i for i, (a, b) in enumerate(zip(ours, theirs, strict=False)) if a != b)
+            with torch.inference_mode():
+                logits = unmerged(input_ids=torch.tensor([ours[:place]])).logits[0, -1]
+            gap = float(logits[theirs[place]] - logits[ours[place]])
+            assert gap < finished.receipt["merge"]["max_logit_difference"]
 
 
 def test_the_adapter_names_its_base(finished: Finished, smollm2: Path) -> None:

@@ -35,6 +35,9 @@ def test_steps_are_planned_from_rows_and_epochs(
     assert planned_steps(spec(**keys), rows) == steps
 
 
+BF16 = SimpleNamespace(fp16=False)
+
+
 class Listener:
     def __init__(self) -> None:
         self.events: list[dict[str, Any]] = []
@@ -50,7 +53,7 @@ def state(step: int) -> Any:
 def test_each_step_is_reported() -> None:
     listener = Listener()
     watcher = _watcher(listener, SimpleNamespace(is_set=False), steps=10)  # type: ignore[arg-type]
-    watcher.on_log(None, state(4), None, {"loss": "1.5", "grad_norm": "0.2", "learning_rate": 1e-4})
+    watcher.on_log(BF16, state(4), None, {"loss": "1.5", "grad_norm": "0.2", "learning_rate": 1e-4})
     (event,) = listener.events
     assert (event["step"], event["of"], event["loss"]) == (4, 10, 1.5)
 
@@ -59,7 +62,16 @@ def test_each_step_is_reported() -> None:
 def test_a_number_that_is_none_stops_the_run(logs: dict[str, str]) -> None:
     watcher = _watcher(Listener(), SimpleNamespace(is_set=False), steps=10)  # type: ignore[arg-type]
     with pytest.raises(Diverged, match="Step 3"):
-        watcher.on_log(None, state(3), None, {"learning_rate": 1e-4, **logs})
+        watcher.on_log(BF16, state(3), None, {"learning_rate": 1e-4, **logs})
+
+
+def test_in_float16_the_scaler_may_overflow_but_the_loss_may_not() -> None:
+    watcher = _watcher(Listener(), SimpleNamespace(is_set=False), steps=10)  # type: ignore[arg-type]
+    fp16 = SimpleNamespace(fp16=True)
+    logs = {"learning_rate": 1e-4, "loss": "2.0", "grad_norm": "inf"}
+    watcher.on_log(fp16, state(1), None, logs)
+    with pytest.raises(Diverged):
+        watcher.on_log(fp16, state(2), None, {**logs, "loss": "nan"})
 
 
 def test_a_stop_ends_training_after_the_step() -> None:
@@ -75,4 +87,6 @@ def test_errors_of_libraries_become_ours() -> None:
     out_of_memory = as_job_error(torch.OutOfMemoryError("CUDA out of memory. Tried to allocate"))
     assert isinstance(out_of_memory, CudaOutOfMemory)
     assert isinstance(as_job_error(OSError(28, "No space left")), OutOfResources)
+    written = RuntimeError("Error while serializing: I/O error: No space left (os error 28)")
+    assert isinstance(as_job_error(written), OutOfResources)
     assert isinstance(as_job_error(KeyError("x")), InternalError)

@@ -70,10 +70,11 @@ def test_experts_of_an_mxfp4_base_are_merged_and_verified(tmp_path: Path) -> Non
         "template_date": "2026-01-01",
     }
     report = run_child("job.train.verify", tmp_path, request)[-1]["merge"]
+    assert report["merged_tensors"] == 2 * (4 + 2)  # attention and fused experts, two layers
     assert report["relative_error"] < report["tolerance"] < report["relative_change_by_training"]
 
     from job.train.models import load
 
     load(base, "host").save_pretrained(merged, save_original_format=False)  # nothing merged
-    with pytest.raises(InternalError, match="do not reproduce"):
+    with pytest.raises(InternalError, match=r"is not base \+ adapter"):
         run_child("job.train.verify", tmp_path, request)
