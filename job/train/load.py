@@ -17,8 +17,8 @@ class MissingWeights(logging.Handler):
 
     A weight that the checkpoint lacks is initialised at random and trained as if nothing were
     wrong. Unsloth 2026.10.7 looks for transformers 4's wording (unsloth/models/_utils.py:3597) and
-    never sees version 5's (transformers/utils/loading_report.py:304). `test_load.py` holds this;
-    it can go when Unsloth itself refuses the checkpoint of that test.
+    never sees version 5's (transformers/utils/loading_report.py:304). `tests/train/test_load.py`
+    holds this; it can go when Unsloth by itself refuses the checkpoint of that test.
     """
 
     def emit(self, record: logging.LogRecord) -> None:
