@@ -8,11 +8,10 @@ from pathlib import Path
 
 from job import preflight
 from job.credentials import Credentials
-from job.errors import DestinationTaken
 from job.plan import GIB
 from job.sources import fetch_dataset
 from job.spec import JobSpec
-from job.store import open_destination
+from job.store import is_finished, open_destination
 
 
 def check_job(spec: JobSpec, credentials: Credentials, say: Callable[[str], None]) -> None:
@@ -27,13 +26,7 @@ def check_job(spec: JobSpec, credentials: Credentials, say: Callable[[str], None
         for ref in spec.output
     ]
     for destination in destinations:
-        receipt = destination.read_receipt()
-        if receipt is not None and receipt["spec_hash"] != spec.spec_hash:
-            raise DestinationTaken(
-                f"{destination.uri} holds the finished run of another spec. "
-                "Choose another JOB_NAME or JOB_OUTPUT."
-            )
-        if receipt is not None:
+        if is_finished(destination, spec.spec_hash):
             say(f"{destination.uri} holds this very run, finished: `run` would do nothing")
     found = preflight.inspect(spec, credentials, destinations, say)
     with tempfile.TemporaryDirectory() as folder:

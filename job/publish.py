@@ -7,14 +7,14 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from job.errors import DestinationTaken, InternalError, JobError, Stopped
+from job.errors import InternalError, JobError, Stopped
 from job.events import EventLog
 from job.hashing import FileRecord, hash_folder
 from job.receipt import build_receipt
 from job.record import Record
 from job.report import write_card, write_report
 from job.spec import JobSpec
-from job.store import Claim, Destination, Part
+from job.store import Claim, Destination, Part, is_finished
 
 NOT_IN_RECEIPT = ("run", "spec", "files", "samples", "audit")  # there already, or in the report
 AFTER_TRAINING = ("merge", "verify", "publish")  # a failure here leaves a good adapter
@@ -124,16 +124,8 @@ class Publisher:
             destination.release()
 
     def _finished_at(self, destination: Destination) -> str | None:
-        receipt = destination.read_receipt()
-        if receipt is None:
-            return None
-        theirs, ours = receipt["spec_hash"], self.spec.spec_hash
-        if theirs != ours:
-            raise DestinationTaken(
-                f"{destination.uri} holds the finished run of another spec ({theirs[:12]}, this "
-                f"one is {ours[:12]}). Choose another JOB_NAME or JOB_OUTPUT."
-            )
-        return f"{destination.uri}/receipt.json"
+        finished = is_finished(destination, self.spec.spec_hash)
+        return f"{destination.uri}/receipt.json" if finished else None
 
     def _parts(self) -> list[Part]:
         """What the spec wants published and the run folder holds complete, in the spec's order."""

@@ -66,6 +66,14 @@ def _is_receipt(receipt: Any) -> bool:
     )
 
 
+def another_run(uri: str, there: str, ours: str) -> str:
+    """The message that names both spec hashes."""
+    return (
+        f"{uri} holds a run of another spec ({there}; this one is {ours}):"
+        " choose another JOB_NAME or JOB_OUTPUT"
+    )
+
+
 def is_inside(path: str) -> bool:
     """Whether a relative POSIX path names something inside the folder it is relative to."""
     parts = PurePosixPath(path).parts

@@ -15,14 +15,13 @@ from __future__ import annotations
 import re
 import threading
 from collections.abc import Mapping
-from http.server import ThreadingHTTPServer
-from types import TracebackType
 
 from tests.hub_endpoints import Handler
 from tests.hub_repos import GIT_ATTRIBUTES, Account, Blob, Commit, Repo, is_lfs
+from tests.loopback import LoopbackServer
 
 
-class HubDouble:
+class HubDouble(LoopbackServer):
     """The server. `requests` lists what was asked: `("POST", "/api/repos/create")`, in order."""
 
     def __init__(self) -> None:
@@ -37,24 +36,8 @@ class HubDouble:
         class Bound(Handler):
             double = hub
 
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Bound)
-        self._server.daemon_threads = True
-        self._port = self._server.server_address[1]
-        self.url = f"http://127.0.0.1:{self._port}"
-        self.cdn = f"http://localhost:{self._port}/cdn"
-
-    def __enter__(self) -> HubDouble:
-        threading.Thread(target=self._server.serve_forever, args=(0.05,), daemon=True).start()
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self._server.shutdown()
-        self._server.server_close()
+        super().__init__(Bound)
+        self.cdn = f"http://localhost:{self.port}/cdn"
 
     # What tests set up and look at.
 

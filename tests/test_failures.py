@@ -129,7 +129,6 @@ def test_sigterm_ends_a_request_that_a_library_would_send_again(tmp_path, silent
 def test_a_broken_row_is_found_before_the_model_is_fetched(tmp_path, s3_env):
     environ = job(tmp_path, JOB_MODEL=f"s3://{BUCKET}/tiny-model", **s3_env)
     s3 = boto3.client("s3", endpoint_url=s3_env["AWS_ENDPOINT_URL_S3"], **keys(s3_env))
-    s3.get_waiter("bucket_exists").wait(Bucket=BUCKET, WaiterConfig={"Delay": 1})
     for path in (tmp_path / "model").iterdir():
         s3.upload_file(str(path), BUCKET, f"tiny-model/{path.name}")
     lines = make_rows(tmp_path / "rows.jsonl", 30).read_text().splitlines()

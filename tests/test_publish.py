@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +34,21 @@ def spec(folder: Path, *outputs: str) -> JobSpec:
     )
 
 
-def publisher(folder: Path, *outputs: str) -> Publisher:
+@pytest.fixture
+def publisher() -> Iterator[Callable[..., Publisher]]:
+    """Makes publishers that hold their claims, and releases these at the end."""
+    made: list[Publisher] = []
+
+    def make(folder: Path, *outputs: str) -> Publisher:
+        made.append(new_publisher(folder, *outputs))
+        return made[-1]
+
+    yield make
+    for one in made:
+        one.release()
+
+
+def new_publisher(folder: Path, *outputs: str) -> Publisher:
     """A publisher of a run whose adapter and merged weights lie complete in its folder."""
     job = spec(folder, *outputs)
     run = folder / "work" / "run-a"
@@ -64,7 +79,9 @@ def failure(error: Any, phase: str) -> dict[str, Any]:
     return {"run": "run-a", "spec_hash": "a" * 64, **describe(error, phase)}
 
 
-def test_a_good_run_is_published_whole_and_its_receipt_verifies(tmp_path: Path) -> None:
+def test_a_good_run_is_published_whole_and_its_receipt_verifies(
+    publisher: Callable[..., Publisher], tmp_path: Path
+) -> None:
     (uri,) = publisher(tmp_path).publish({})
     receipt, problems = verify_uri(uri, Credentials())
     assert problems == []
@@ -74,7 +91,7 @@ def test_a_good_run_is_published_whole_and_its_receipt_verifies(tmp_path: Path) 
 
 @pytest.mark.parametrize("phase", ["merge", "verify"])
 def test_when_only_the_merge_went_wrong_the_adapter_is_published(
-    phase: str, tmp_path: Path
+    phase: str, publisher: Callable[..., Publisher], tmp_path: Path
 ) -> None:
     run = publisher(tmp_path)
     reason = failure(InternalError("the merged weights do not reproduce base + adapter"), phase)
@@ -84,7 +101,9 @@ def test_when_only_the_merge_went_wrong_the_adapter_is_published(
     assert (told["exit_code"], told["phase"]) == (70, phase)
 
 
-def test_a_run_that_was_stopped_publishes_no_weights(tmp_path: Path) -> None:
+def test_a_run_that_was_stopped_publishes_no_weights(
+    publisher: Callable[..., Publisher], tmp_path: Path
+) -> None:
     run = publisher(tmp_path)
     reason = failure(Stopped("stopped"), "merge")
     run.publish_failure(reason, done() | {"status": "failed", "failure": reason})
@@ -92,7 +111,7 @@ def test_a_run_that_was_stopped_publishes_no_weights(tmp_path: Path) -> None:
 
 
 def test_one_destination_that_fails_does_not_touch_the_other(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    publisher: Callable[..., Publisher], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run = publisher(tmp_path, f"file://{tmp_path}/lost", f"file://{tmp_path}/out")
 
@@ -108,7 +127,9 @@ def test_one_destination_that_fails_does_not_touch_the_other(
     assert not (tmp_path / "lost" / "run-a" / "receipt.json").exists()
 
 
-def test_a_run_of_another_spec_at_the_destination_is_left_alone(tmp_path: Path) -> None:
+def test_a_run_of_another_spec_at_the_destination_is_left_alone(
+    publisher: Callable[..., Publisher], tmp_path: Path
+) -> None:
     run = publisher(tmp_path)
     run.publish({})
     receipt = tmp_path / "out" / "run-a" / "receipt.json"

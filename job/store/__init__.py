@@ -10,7 +10,9 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
+from job.errors import DestinationTaken
 from job.hashing import FileRecord
+from job.receipt import another_run
 from job.store.claim import Claim
 
 if TYPE_CHECKING:
@@ -18,7 +20,15 @@ if TYPE_CHECKING:
     from job.spec import DestinationRef
     from job.store.objects import Store
 
-__all__ = ["Claim", "Destination", "Part", "Progress", "open_destination", "open_store"]
+__all__ = [
+    "Claim",
+    "Destination",
+    "Part",
+    "Progress",
+    "is_finished",
+    "open_destination",
+    "open_store",
+]
 
 Part = Literal["adapter", "merged", "report"]
 Progress = Callable[[str, int, int], None]
@@ -83,6 +93,18 @@ class Destination(Protocol):
 
     def verify(self, receipt: Receipt) -> list[str]:
         """Read every listed file back and hash it; the problems found, none when all is well."""
+
+
+def is_finished(destination: Destination, spec_hash: str) -> bool:
+    """Whether the run with this spec is finished there: it has a receipt, and it is this run's.
+
+    Raises:
+        DestinationTaken: the receipt is of another spec's run.
+    """
+    receipt = destination.read_receipt()
+    if receipt is not None and receipt["spec_hash"] != spec_hash:
+        raise DestinationTaken(another_run(destination.uri, receipt["spec_hash"], spec_hash))
+    return receipt is not None
 
 
 def open_store(scheme: Literal["s3", "file"], location: str, credentials: Credentials) -> Store:

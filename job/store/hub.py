@@ -21,12 +21,13 @@ from huggingface_hub import CommitOperationAdd, HfApi
 
 from job.errors import AccessRefused, DestinationTaken, NotFound
 from job.hashing import FileRecord
-from job.receipt import parse_receipt
+from job.receipt import another_run, parse_receipt
+from job.store import is_finished
 from job.store.claim import Claim
 from job.store.hub_client import ask, prepare_client
 from job.store.hub_push import Change, Upload, head_of, push
 from job.store.hub_read import digest, read
-from job.store.objects import FAILURE, RECEIPT, another_run, safe_key
+from job.store.objects import FAILURE, RECEIPT, safe_key
 from job.store.retry import BUDGET_SECONDS, QUICK_SECONDS
 
 if TYPE_CHECKING:
@@ -123,10 +124,7 @@ class HubDestination:
             DestinationTaken: also when there are weights that no run of this spec put there.
         """
         heads = {repo: self._ensure(repo) for repo in self._repos}
-        receipt = self.read_receipt()
-        if receipt is not None and receipt["spec_hash"] != claim.spec_hash:
-            raise DestinationTaken(another_run(self.uri, receipt["spec_hash"], claim.spec_hash))
-        if receipt is not None:
+        if is_finished(self, claim.spec_hash):
             return
         for repo in self._repos:
             self._refuse_foreign(repo, claim.spec_hash)

@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from job.errors import DestinationTaken, InternalError, JobError, Unavailable, UploadFailed
 from job.hashing import FileRecord
-from job.receipt import is_inside, parse_receipt
+from job.receipt import another_run, is_inside, parse_receipt
+from job.store import is_finished
 from job.store.claim import KEY as CLAIM
 from job.store.claim import Claim, Found, Heartbeat, read_claim
 
@@ -151,10 +152,7 @@ class ObjectDestination:
         heartbeat.start()
 
     def _finished(self, claim: Claim) -> bool:
-        receipt = self.read_receipt()
-        if receipt is not None and receipt["spec_hash"] != claim.spec_hash:
-            raise DestinationTaken(another_run(self.uri, receipt["spec_hash"], claim.spec_hash))
-        return receipt is not None
+        return is_finished(self, claim.spec_hash)
 
     def _confirm(self) -> None:
         if self._heartbeat is None:
@@ -229,11 +227,3 @@ def _try_writes(store: Store, key: str, once: str) -> None:
         raise Unavailable(f"{message}; a receipt could be overwritten: use another store")
     store.delete(key)
     store.delete(once)
-
-
-def another_run(uri: str, there: str, ours: str) -> str:
-    """The message that names both spec hashes."""
-    return (
-        f"{uri} holds a run of another spec ({there}; this one is {ours}):"
-        " choose another JOB_NAME or JOB_OUTPUT"
-    )

@@ -22,9 +22,8 @@ def load(folder: Path, device: str, *, strict: bool = False) -> Any:
     import torch
     from transformers import AutoModelForCausalLM, Mxfp4Config
 
-    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     options: dict[str, Any] = {"dtype": torch.float32 if device == "cpu" else torch.bfloat16}
-    if (config.get("quantization_config") or {}).get("quant_method") == "mxfp4":
+    if stored_as(folder) == "mxfp4":
         options["quantization_config"] = Mxfp4Config(dequantize=True)
     model, info = AutoModelForCausalLM.from_pretrained(
         folder,
@@ -43,14 +42,20 @@ def load(folder: Path, device: str, *, strict: bool = False) -> Any:
     return model.eval()
 
 
+def stored_as(folder: Path) -> str | None:
+    """How a checkpoint's weights are quantised, e.g. `mxfp4`; None where they are not."""
+    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    method: str | None = (config.get("quantization_config") or {}).get("quant_method")
+    return method
+
+
 def place(folder: Path, device: str) -> str:
     """`cpu`; else `cuda` if the model fits there in 16 bits with room to work, or `host`."""
     import torch
 
     if device == "cpu":
         return "cpu"
-    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-    stored = (config.get("quantization_config") or {}).get("quant_method")
+    stored = stored_as(folder)
     size = sum(path.stat().st_size for path in folder.glob("*.safetensors"))
     if stored == "mxfp4":
         size = int(size * 16 / 4.25)  # four bits and a shared scale become sixteen

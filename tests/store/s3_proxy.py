@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import http.client
-import threading
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from types import TracebackType
+from http.server import BaseHTTPRequestHandler
 from urllib.parse import urlsplit
 
+from tests.loopback import LoopbackServer
 
-class S3Proxy:
+
+class S3Proxy(LoopbackServer):
     """Passes everything on to `upstream`, except where a fault was ordered. Use as a context.
 
     Attributes:
@@ -28,22 +28,7 @@ class S3Proxy:
         class Bound(_Handler):
             owner = proxy
 
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Bound)
-        self._server.daemon_threads = True
-        self.url = f"http://127.0.0.1:{self._server.server_address[1]}"
-
-    def __enter__(self) -> S3Proxy:
-        threading.Thread(target=self._server.serve_forever, args=(0.05,), daemon=True).start()
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self._server.shutdown()
-        self._server.server_close()
+        super().__init__(Bound)
 
     def refuse(self, method: str, status: int, code: str, times: int = 1) -> None:
         """Answer the next requests with an S3 error instead of passing them on."""
