@@ -10,8 +10,8 @@ import sys
 import time
 from typing import Any
 
+from job.channel import EVENTS_FD_VARIABLE, Channel, run_child
 from job.errors import DataError, Stopped
-from job.train.channel import EVENTS_FD_VARIABLE, Channel, run_child
 
 
 class OutOfMemoryError(RuntimeError):

@@ -13,8 +13,8 @@ import time
 from pathlib import Path
 from typing import Any
 
+from job.channel import Channel, run_child
 from job.errors import Unavailable
-from job.train.channel import Channel, run_child
 
 
 def main(channel: Channel) -> None:

@@ -12,9 +12,9 @@ import time
 from pathlib import Path
 from typing import Any
 
+from job.channel import Channel
 from job.errors import Diverged, InternalError, Stopped
 from job.spec import JobSpec
-from job.train.channel import Channel
 
 Rows = list[dict[str, list[int]]]  # input_ids and labels, of equal length
 

@@ -13,7 +13,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from job.train.channel import Channel, run_child
+from job.channel import Channel, run_child
 from job.train.merge import require_weights
 from job.train.models import load, place, with_adapter
 

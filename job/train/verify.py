@@ -11,8 +11,8 @@ import json
 from pathlib import Path
 from typing import Any
 
+from job.channel import Channel, run_child
 from job.errors import InternalError
-from job.train.channel import Channel, run_child
 from job.train.models import free, load, place, with_adapter
 
 # How far the logits of the saved merged weights may be from those of base + adapter, as relative

@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
+from job.channel import as_job_error
 from job.errors import CudaOutOfMemory, Diverged, InternalError, OutOfResources
 from job.spec import read_spec
-from job.train.channel import as_job_error
 from job.train.fit import _watcher, planned_steps
 
 
