@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import json
+import shutil
 import sys
 import traceback
 from collections.abc import Callable, Mapping
@@ -24,7 +25,8 @@ if TYPE_CHECKING:
 USAGE = """usage: python entrypoint.py [COMMAND]
 
   run           do the job that the JOB_* variables describe (the default)
-  check         try everything that could fail, print the plan, train nothing
+  check         try everything that could fail, show the data and the plan, train nothing;
+                with --quote, what is said about bad rows quotes them
   verify URI    check a receipt against what is stored: s3://… file:///… hf://…
   schema        print the JSON Schema of the spec
 """
@@ -82,11 +84,21 @@ def run(arguments: list[str], environ: Environ) -> int:
 
 def check(arguments: list[str], environ: Environ) -> int:
     """`check`: preflight, data, plan; trains nothing. On the Hub it makes the repositories."""
-    _require(not arguments, "check takes no arguments; the job is described by JOB_* variables.")
+    _require(
+        arguments in ([], ["--quote"]),
+        "check takes no arguments but --quote; the job is described by JOB_* variables.",
+    )
     spec, credentials = _read(environ)
-    from job.check import check_job
+    from job.check import Screen, check_job
 
-    check_job(spec, credentials, lambda line: _say(line, environ))
+    is_terminal = sys.stderr.isatty()
+    screen = Screen(
+        say=lambda line: _say(line, environ),
+        width=shutil.get_terminal_size().columns if is_terminal else 80,
+        colour=is_terminal and not environ.get("NO_COLOR"),  # https://no-color.org
+        quote=bool(arguments),
+    )
+    check_job(spec, credentials, environ, screen)
     line = {"status": "ok", "exit_code": 0, "phase": "check", "retryable": False}
     return _end({**line, "message": "the job can start", "receipt": None}, environ)
 

@@ -12,7 +12,7 @@ from typing import Any
 from job.credentials import Credentials
 from job.errors import OutOfResources, Unavailable
 from job.plan import GIB, Gpu, Plan, make_plan
-from job.sources import FetchedDataset, ModelFacts, ResolvedDataset, model_facts, resolve_dataset
+from job.sources import ModelFacts, ResolvedDataset, model_facts, resolve_dataset
 from job.spec import JobSpec
 from job.store import Destination
 
@@ -106,21 +106,3 @@ def require_disk(folder: Path, needed: int) -> None:
             f"The job needs about {needed / GIB:.1f} GiB under {folder} (JOB_WORK_DIR), "
             f"and {free / GIB:.1f} GiB are free."
         )
-
-
-def check_rows(datasets: list[FetchedDataset]) -> dict[str, int]:
-    """Parse every row of every source, so that a bad one is found before the model is fetched.
-
-    Returns:
-        Rows by source.
-
-    Raises:
-        DataError: rows that cannot be trained on, by source, row and column.
-    """
-    from job.data.formats import read_rows
-
-    counts = {}
-    for dataset in datasets:
-        source = dataset.source
-        counts[str(source)] = len(read_rows(dataset.files, source.format, source.uri)[1])
-    return counts

@@ -5,15 +5,12 @@ from __future__ import annotations
 import importlib.metadata
 import platform
 import time
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from job import __version__
 from job.errors import JobError
 from job.events import Event
 from job.spec import JobSpec
-
-if TYPE_CHECKING:
-    from job.sources import FetchedDataset
 
 PACKAGES = (
     *("torch", "triton", "unsloth", "unsloth_zoo", "transformers", "trl", "peft", "bitsandbytes"),
@@ -45,7 +42,7 @@ class Record:
             self._training().setdefault("evals", []).append(_bare(event))
         elif kind == "trained":
             self._training().update(event["training"])
-        elif kind in ("audit", "verified", "inputs", "plan"):
+        elif kind in ("audit", "prepared", "verified", "inputs", "plan"):
             self.facts |= _bare(event)
 
     def result(self, status: str) -> dict[str, Any]:
@@ -89,16 +86,6 @@ def describe(error: JobError, phase: str) -> dict[str, Any]:
         "retryable": error.retryable,
         "message": error.message,
         "problems": error.problems,
-    }
-
-
-def describe_dataset(dataset: FetchedDataset, rows: int) -> dict[str, Any]:
-    """One dataset as report and receipt name it."""
-    return {
-        "uri": str(dataset.source),
-        "revision": dataset.revision,
-        "sha256": dataset.sha256,
-        "rows": rows,
     }
 
 

@@ -23,9 +23,9 @@ from job.child import Child, child_environment
 from job.credentials import Credentials
 from job.errors import InternalError, JobError, OutOfResources, Stopped
 from job.events import EventLog, clean
+from job.inputs import Datasets, fetch_base, fetch_datasets, fetch_tokenizer
 from job.publish import Publisher
-from job.record import Record, describe, describe_dataset
-from job.sources import FetchedDataset, FetchedModel, fetch_dataset, fetch_model
+from job.record import Record, describe
 from job.spec import JobSpec
 from job.store import open_destination
 
@@ -41,15 +41,6 @@ class Outcome:
     message: str
     receipts: list[str] = field(default_factory=list)
     result: dict[str, Any] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
-class Inputs:
-    """What was downloaded."""
-
-    train: list[FetchedDataset]
-    eval: list[FetchedDataset]
-    model: FetchedModel
 
 
 def run_job(
@@ -131,13 +122,13 @@ class Run:
         if receipts := self.publisher.finished():
             return self.done(receipts)
 
+        datasets = self.prepare(found)
         trainer = self.start("job.train")  # imports Unsloth while we download
-        self.log.enter("fetch", "downloading data and model")
-        inputs = self.fetch(found)
-        self.train(trainer, found, inputs)
+        model = self.fetch(found, datasets)
+        self.train(trainer, found, model)
         if "merged_16bit" in self.spec.save and found.plan.merge.value == "peft":
-            self.merge(inputs)
-        self.verify(inputs)
+            self.merge(model)
+        self.verify(model)
         facts = {"template_date": workplace.template_date(self.spec, self.folder)}
         return self.done(self.publisher.publish(facts), self.record.result("done"))
 
@@ -148,35 +139,38 @@ class Run:
         self.log.emit("done", message=f"{message}: {', '.join(receipts)}", receipts=receipts)
         return Outcome("done", 0, self.log.phase, False, message, receipts, result or {})
 
-    def fetch(self, found: preflight.Findings) -> Inputs:
+    def prepare(self, found: preflight.Findings) -> Datasets:
         """Data first: a bad row shall be found before gigabytes of weights are fetched."""
-        into, progress = self.spec.work_dir / "downloads", self.log.progress
-        fetched = [
-            fetch_dataset(dataset, self.folder / "data" / str(i), self.credentials, progress)
-            for i, dataset in enumerate((*found.train, *found.eval))
-        ]
-        rows = preflight.check_rows(fetched)
-        revision = found.model.revision
-        folder = f"{self.spec.model.uri.replace('://', '_').replace('/', '_')}_{revision}"
-        model = fetch_model(self.spec.model, found.model, into / folder, self.credentials, progress)
-        inputs = Inputs(fetched[: len(found.train)], fetched[len(found.train) :], model)
+        self.log.enter("fetch", "downloading the data and the model's tokenizer")
+        credentials, progress = self.credentials, self.log.progress
+        datasets = fetch_datasets(found, self.folder / "data", credentials, progress)
+        into = self.folder / "tokenizer"
+        tokenizer = fetch_tokenizer(self.spec, found, into, credentials, progress)
+        self.log.enter("data", "rendering, masking and tokenising the rows")
+        cache = self.spec.work_dir / "cache" / "rows"
+        self.work(self.start("job.data"), tokenizer, datasets.request(cache, self.folder / "rows"))
+        return datasets
+
+    def fetch(self, found: preflight.Findings, datasets: Datasets) -> Path:
+        """Download the base model and say what this run is made from."""
+        self.log.enter("fetch", "downloading the model")
+        into = self.spec.work_dir / "downloads"
+        model = fetch_base(self.spec, found, into, self.credentials, self.log.progress)
+        described = {
+            "uri": found.model.uri,
+            "revision": found.model.revision,
+            "type": found.model.config.get("model_type"),
+        }
+        rows = self.record.facts["rows"]
         self.log.emit(
             "inputs",
-            model={
-                "uri": found.model.uri,
-                "revision": revision,
-                "type": found.model.config.get("model_type"),
-            },
-            datasets=[
-                {"use": use, **describe_dataset(dataset, rows[str(dataset.source)])}
-                for use, part in (("train", inputs.train), ("eval", inputs.eval))
-                for dataset in part
-            ],
+            model=described,
+            datasets=datasets.described(rows),
             device=found.device(),
         )
-        return inputs
+        return model.path
 
-    def train(self, trainer: Child, found: preflight.Findings, inputs: Inputs) -> None:
+    def train(self, trainer: Child, found: preflight.Findings, model: Path) -> None:
         """Train and merge in the trainer process. What an earlier start left is removed first."""
         for part in ("adapter", "merged", "report"):
             shutil.rmtree(self.folder / part, ignore_errors=True)
@@ -186,21 +180,20 @@ class Run:
         }
         request = {
             "plan": found.plan.values(),
-            "train": [files_of(dataset) for dataset in inputs.train],
-            "eval": [files_of(dataset) for dataset in inputs.eval],
+            "rows": str(self.folder / "rows"),
             "out": str(self.folder),
             "base": base,
         }
         self.log.enter("import", "waiting until the trainer has imported Unsloth")
-        self.work(trainer, inputs, request)
+        self.work(trainer, model, request)
 
-    def merge(self, inputs: Inputs) -> None:
+    def merge(self, model: Path) -> None:
         """Merge in a process of its own, from the saved adapter."""
         self.log.enter("merge", "loading the base again, to merge the saved adapter into it")
         folders = {part: str(self.folder / part) for part in ("adapter", "merged")}
-        self.work(self.start("job.train.merge_mxfp4"), inputs, folders)
+        self.work(self.start("job.train.merge_mxfp4"), model, folders)
 
-    def verify(self, inputs: Inputs) -> None:
+    def verify(self, model: Path) -> None:
         """Load what was saved in a fresh process, compare, and answer the prompts."""
         merged = self.folder / "merged" if "merged" in self.record.artifacts else None
         request = {
@@ -209,7 +202,7 @@ class Run:
             "probe": str(self.folder / "probe.json"),
         }
         self.log.enter("verify", "loading what was saved in a fresh process")
-        self.work(self.start("job.train.verify"), inputs, request)
+        self.work(self.start("job.train.verify"), model, request)
 
     def fail(self, error: JobError) -> Outcome:
         """Say why, here and at the destinations, and keep what may be kept."""
@@ -244,11 +237,11 @@ class Run:
         self.child = Child(module, self.env, self.folder / "trainer.log", relay)
         return self.child
 
-    def work(self, child: Child, inputs: Inputs, request: dict[str, Any]) -> None:
+    def work(self, child: Child, model: Path, request: dict[str, Any]) -> None:
         """Send a child its request and wait; a stop that came meanwhile ends the run here."""
         request |= {
             "spec": self.spec.public(),
-            "model": str(inputs.model.path),
+            "model": str(model),
             "template_date": workplace.template_date(self.spec, self.folder),
         }
         self.working = True
@@ -286,9 +279,3 @@ class Run:
     def say(self, message: str) -> None:
         """A line for the log."""
         self.log.emit("log", message=message)
-
-
-def files_of(dataset: FetchedDataset) -> dict[str, Any]:
-    """One dataset as the trainer's request names it."""
-    files = [str(Path(f)) for f in dataset.files]
-    return {"files": files, "format": dataset.source.format, "label": dataset.source.uri}

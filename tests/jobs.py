@@ -17,9 +17,15 @@ from typing import Any
 
 import numpy as np
 from safetensors.numpy import save_file
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 
 ROOT = Path(__file__).parent.parent
 LINE_KEYS = ["status", "exit_code", "phase", "retryable", "message", "receipt"]
+CHATML = (
+    "{% for message in messages %}"
+    "<|im_start|>{{ message.role }}\n{{ message.content }}<|im_end|>\n"
+    "{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+)
 PATIENCE = 60  # seconds for what takes one or two; the machine may be busy
 
 # Processes that the tests kill by SIGSEGV shall leave no core file.
@@ -34,12 +40,20 @@ def make_model(folder: Path, **config: Any) -> Path:
         "architectures": ["LlamaForCausalLM"],
         "hidden_size": 8,
         **{"intermediate_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2},
-        **{"vocab_size": 2, "torch_dtype": "float32"},
+        **{"vocab_size": 258, "torch_dtype": "float32"},
     }
     (folder / "config.json").write_text(json.dumps(described | config))
-    vocabulary = {"type": "WordLevel", "vocab": {"a": 0, "b": 1}, "unk_token": "a"}
-    (folder / "tokenizer.json").write_text(json.dumps({"version": "1.0", "model": vocabulary}))
-    weights = {"model.embed_tokens.weight": np.ones((2, 8), dtype=np.float32)}
+    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+    letters = {letter: index for index, letter in enumerate(alphabet)}
+    tokenizer = Tokenizer(models.BPE(vocab=letters, merges=[]))
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    tokenizer.add_special_tokens(["<|im_start|>", "<|im_end|>"])
+    tokenizer.save(str(folder / "tokenizer.json"))
+    described = {"tokenizer_class": "PreTrainedTokenizerFast", "eos_token": "<|im_end|>"}
+    (folder / "tokenizer_config.json").write_text(json.dumps(described))
+    (folder / "chat_template.jinja").write_text(CHATML)
+    weights = {"model.embed_tokens.weight": np.ones((258, 8), dtype=np.float32)}
     save_file(weights, folder / "model.safetensors")
     return folder
 

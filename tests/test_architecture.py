@@ -18,13 +18,18 @@ MAY_IMPORT: dict[str, set[str]] = {
         *{"check", "supervisor", "spec", "credentials", "redact", "events", "report"},
         *{"workplace", "receipt", "sources"},
     },
-    "check": {"preflight", "credentials", "plan", "sources", "spec", "store"},
-    "supervisor": {
-        *{"child", "preflight", "publish", "record", "workplace"},
-        *{"credentials", "events", "sources", "spec", "store"},
+    "check": {
+        *{"child", "inputs", "preflight"},
+        *{"credentials", "plan", "report", "spec", "store"},
     },
+    "supervisor": {
+        *{"child", "inputs", "preflight", "publish", "record", "workplace"},
+        *{"credentials", "events", "spec", "store"},
+    },
+    "inputs": {"credentials", "events", "preflight", "sources", "spec"},
     "child": {"events"},
-    "preflight": {"credentials", "data", "plan", "sources", "spec", "store"},
+    "preflight": {"credentials", "plan", "sources", "spec", "store"},
+    "data": {"channel", "hashing", "spec"},
     "publish": {"events", "hashing", "receipt", "record", "report", "spec", "store"},
     "record": {"events", "spec"},
     "workplace": {"spec"},
@@ -38,7 +43,7 @@ MAY_IMPORT: dict[str, set[str]] = {
 # Library -> the rooms that may import it.
 LIBRARIES: dict[str, set[str]] = {
     "torch": {"train"},
-    "transformers": {"train"},
+    "transformers": {"train", "data"},
     "unsloth": {"train"},
     "unsloth_zoo": {"train"},
     "trl": {"train"},
@@ -46,7 +51,7 @@ LIBRARIES: dict[str, set[str]] = {
     "accelerate": {"train"},
     "bitsandbytes": {"train"},
     "datasets": {"train"},
-    "numpy": {"train"},
+    "numpy": {"train", "data"},
     "pyarrow": {"data"},
     "boto3": {"sources", "store"},
     "botocore": {"sources", "store"},

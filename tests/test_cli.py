@@ -119,7 +119,7 @@ def test_check_prints_the_plan_and_leaves_nothing(tmp_path):
         "run: run-a",
         f"destination: file://{tmp_path}/out/run-a can be written",
         f"model: {tmp_path}/model",
-        "rows: 20",
+        "20 rows",
         "micro_batch_size = 1",
         "estimate: disk",
     ):

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from job.cli import main
-from job.data.formats import FORMATS
+from job.data.read.recognise import NEEDS
 from job.errors import ERRORS
 from job.spec import JobSpec, read_spec
 from job.spec.docs import fill, limits, table
@@ -78,9 +78,11 @@ def test_every_exit_code_has_a_section_on_what_to_do():
 
 
 def test_the_data_formats_are_those_of_the_code():
-    rows = cells(section(README, "### Data"))
-    listed = {name: set(re.findall(r"`(\w+)`", columns)) for name, columns in rows}
-    assert listed == {name: set(columns) for name, (columns, _) in FORMATS.items()}
+    page = (ROOT / "docs/data.md").read_text(encoding="utf-8")
+    needs = {}
+    for name, columns, _ in cells(section(page, "## Formats")):
+        needs[name.strip("`")] = set(re.findall(r"`(\w+)`", columns.partition(", and")[0]))
+    assert needs == {name: set(columns) for name, columns in NEEDS.items()}
 
 
 def test_the_reference_job_is_a_valid_spec_with_the_recipes_settings():

@@ -140,7 +140,7 @@ def test_a_broken_row_is_found_before_the_model_is_fetched(tmp_path, s3_env):
     (problem,) = failure_of(tmp_path, ended, 65)["problems"]
     assert "row 17" in problem
     assert "row 17" in ended.line["message"]
-    assert ended.line["phase"] == "fetch"
+    assert ended.line["phase"] == "data"
     assert not (tmp_path / "work/downloads").exists()
     assert CANARY not in ended.text + texts(tmp_path / "work", tmp_path / "out")
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from pathlib import Path
 
@@ -10,12 +9,11 @@ import pytest
 
 from job import preflight
 from job.credentials import Credentials
-from job.errors import DataError, NotFound, OutOfResources, Unavailable
+from job.errors import NotFound, OutOfResources, Unavailable
 from job.plan import GIB
-from job.sources import fetch_dataset, resolve_dataset
 from job.spec import JobSpec, read_spec
 from job.store import Destination, open_destination
-from tests.jobs import job, make_rows
+from tests.jobs import job
 
 H100 = "NVIDIA H100 80GB HBM3, 81559, 80994, 9.0, 570.133.20"
 
@@ -92,34 +90,6 @@ def test_the_disk_is_asked_about_a_folder_that_is_not_made_yet(tmp_path):
     folder = tmp_path / "not" / "yet"
     preflight.require_disk(folder, 1)
     assert not folder.exists()
-
-
-def rows_of(*paths: Path):
-    """The fetched datasets of a spec that names these files."""
-    environ = {"JOB_MODEL": "org/name", "JOB_OUTPUT": "file:///out"}
-    spec = read_spec(environ | {"JOB_DATASET": json.dumps([str(path) for path in paths])})
-    return [
-        fetch_dataset(
-            resolve_dataset(source, Credentials()), Path("/unused"), Credentials(), lambda *_: None
-        )
-        for source in spec.dataset
-    ]
-
-
-def test_rows_are_counted_by_source(tmp_path):
-    first, second = make_rows(tmp_path / "a.jsonl", 3), make_rows(tmp_path / "b.jsonl", 5)
-    assert preflight.check_rows(rows_of(first, second)) == {str(first): 3, str(second): 5}
-
-
-def test_a_bad_row_is_named_by_source_and_number(tmp_path):
-    good, bad = make_rows(tmp_path / "a.jsonl", 3), make_rows(tmp_path / "b.jsonl", 16)
-    with bad.open("a") as file:
-        file.write('{"messages": "private words"}\n')
-    with pytest.raises(DataError) as caught:
-        preflight.check_rows(rows_of(good, bad))
-    (problem,) = caught.value.problems
-    assert f"{bad}, row 17" in problem
-    assert "private words" not in str(caught.value)
 
 
 def parts(environ: dict[str, str]) -> tuple[JobSpec, list[Destination]]:

@@ -10,8 +10,6 @@ from tests.test_spec_refused import CANARY, GOOD, refusal
 
 NOT_YET = {
     "trust_remote_code": "org/name@" + "a" * 40,
-    "reasoning_share": "0.75",
-    "expand_turns": "true",
     "packing": "true",
     "checkpoint_minutes": "10",
     "resume": "auto",
@@ -34,29 +32,17 @@ def test_a_key_without_an_effect_is_refused_and_never_ignored(key, value):
     assert "leave it unset" in problem
 
 
-@pytest.mark.parametrize("option", ["weight=0.5", "kind=reasoning"])
-def test_a_source_option_without_an_effect_is_refused(option):
-    (problem,) = refusal(GOOD | {"JOB_DATASET": f"/rows?{option}"}).problems
-    assert problem.startswith(f"JOB_DATASET: option {option.split('=')[0]} not built yet")
-
-
-@pytest.mark.parametrize("option", ["weight=0", "weight=-1", "weight=nan", "kind=odd"])
-def test_a_source_option_without_an_effect_is_validated_all_the_same(option):
-    (problem,) = refusal(GOOD | {"JOB_DATASET": f"/rows?{option}"}).problems
-    assert f"option {option.split('=')[0]}: allowed:" in problem
-
-
 def test_a_webhook_secret_without_webhooks_is_refused():
     (problem,) = refusal(GOOD | {"JOB_WEBHOOK_SECRET": CANARY}).problems
     assert problem.startswith("JOB_WEBHOOK_SECRET: not built yet")
 
 
 def test_what_already_holds_may_be_said_out_loud():
-    said = {"JOB_RESUME": "never", "JOB_PACKING": "false", "JOB_EXPAND_TURNS": "no"}
+    said = {"JOB_RESUME": "never", "JOB_PACKING": "false"}
     said |= {"JOB_REPORT_TO": "none", "JOB_ON_FINISH": "exit"}
     assert read_spec(GOOD | said).resume == "never"
 
 
 def test_every_key_without_an_effect_is_in_the_table_above():
-    beside_keys = {"weight", "kind", "JOB_WEBHOOK_SECRET"}
+    beside_keys = {"JOB_WEBHOOK_SECRET"}
     assert set(NOT_BUILT) == set(NOT_YET) | beside_keys

@@ -43,6 +43,7 @@ def test_the_defaults_are_the_ones_of_the_reference_recipe():
         "overlength": "drop",
         "max_dropped": 0.05,
         "reasoning_effort": "medium",
+        "expand_turns": False,
         "lora_r": 8,
         "lora_alpha": 16,
         "lora_dropout": 0,

@@ -102,6 +102,11 @@ BAD: list[tuple[str, dict[str, str], list[str]]] = [
     ("short sha256", {"JOB_DATASET": "/rows?sha256=abc"}, ["JOB_DATASET"]),
     ("config of a path", {"JOB_DATASET": "/rows?config=x"}, ["JOB_DATASET"]),
     ("split of a file", {"JOB_DATASET": "https://h/rows.jsonl?split=x"}, ["JOB_DATASET"]),
+    ("no weight", {"JOB_DATASET": '["/a?weight=0", "/b?weight=1"]'}, ["JOB_DATASET"]),
+    ("negative weight", {"JOB_DATASET": '["/a?weight=-1", "/b?weight=1"]'}, ["JOB_DATASET"]),
+    ("weight nan", {"JOB_DATASET": '["/a?weight=nan", "/b?weight=1"]'}, ["JOB_DATASET"]),
+    ("odd kind", {"JOB_DATASET": "/rows?kind=odd"}, ["JOB_DATASET"]),
+    ("no reasoning share", {"JOB_REASONING_SHARE": "1.5"}, ["JOB_REASONING_SHARE"]),
     ("broken list", {"JOB_DATASET": '["org/a", '}, ["JOB_DATASET"]),
     ("rows twice", {"JOB_DATASET": '["org/a", "hf://org/a"]'}, ["JOB_DATASET"]),
     ("relative output", {"JOB_OUTPUT": "out"}, ["JOB_OUTPUT"]),
@@ -121,6 +126,9 @@ BAD: list[tuple[str, dict[str, str], list[str]]] = [
     ("relative work_dir", {"JOB_WORK_DIR": "work"}, ["JOB_WORK_DIR"]),
     ("work_dir escape", {"JOB_WORK_DIR": "/work/../etc"}, ["JOB_WORK_DIR"]),
     # contradictions
+    ("half weighted", {"JOB_DATASET": '["/a?weight=2", "/b"]'}, ["JOB_DATASET"]),
+    ("weight of one source", {"JOB_DATASET": "/a?weight=2"}, ["JOB_DATASET"]),
+    ("weight of evaluation", {"JOB_EVAL_DATASET": "/e?weight=2"}, ["JOB_EVAL_DATASET"]),
     (
         "two evaluations",
         {"JOB_EVAL_DATASET": "/eval", "JOB_EVAL_FRACTION": "0.1"},

@@ -1,162 +1,170 @@
-"""All rows to what the trainer takes: the training and evaluation sets, and the audit of both."""
+"""Pools to what the trainer takes: which rows, in which order, for the whole run; and the audit."""
 
 from __future__ import annotations
 
-import hashlib
 import json
-from collections import Counter
+import math
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from job.data.encode import Encoded, EncodeOptions, encode_rows
-from job.data.lengths import Lengths, fit
-from job.data.render import Renderer
-from job.data.rows import Row
+import numpy as np
+from numpy.typing import NDArray
+
+from job.data.choose.audit import audit
+from job.data.choose.holdout import SAMENESS, by_sameness, hold_out, same_as
+from job.data.choose.mix import make_mix
+from job.data.choose.pooled import Pooled, Split, join
+from job.data.choose.warn import warnings
+from job.data.mask.base_model import template_reasons, token_texts
+from job.data.mask.template import EncodeOptions
+from job.data.pools.lengths import check_lost
 from job.errors import DataError
+from job.spec import JobSpec
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedTokenizerFast
+    from job.data.pools.pool import Pool
 
-__all__ = ["Built", "EncodeOptions", "build"]
-
-Example = dict[str, list[int]]
+_OPTIONS = ("train_on", "max_seq_length", "template_date")  # that explain the audit's figures
+_ORDER, _HELD_OUT, _ABOUT = "order.npy", "eval.npy", "prepared.json"
 
 
 @dataclass(frozen=True)
-class Built:
-    """What goes into the trainer.
+class Prepared:
+    """What is trained and evaluated, as row numbers into pools that are joined in their order.
 
     Attributes:
-        train: examples {"input_ids", "labels"}, in the order of the sources' rows.
-        eval: the same, held out; empty when nothing was asked for.
+        train: folders of the pools that `order` counts through, one after another.
+        order: index of every row of every optimizer step, int64; nothing shuffles it any more.
+        eval: folders of the pools that `held_out` counts through; empty without evaluation rows.
+        held_out: indices of the evaluation rows, int64.
+        steps: optimizer steps of the whole run.
+        rows_an_epoch: rows of one epoch.
         audit: what is in them, for report/data.json.
-        reasoning_mode: how the checkpoint's reasoning is written, as `split_answer` takes it.
     """
 
-    train: list[Example]
-    eval: list[Example]
+    train: list[Path]
+    order: NDArray[np.int64]
+    eval: list[Path]
+    held_out: NDArray[np.int64]
+    steps: int
+    rows_an_epoch: int
     audit: dict[str, Any]
-    reasoning_mode: str
+
+    def save(self, folder: Path) -> None:
+        """Writes order.npy, eval.npy and prepared.json; the last one tells that all are there."""
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / _ABOUT).unlink(missing_ok=True)
+        for name, indices in ((_ORDER, self.order), (_HELD_OUT, self.held_out)):
+            np.save(folder / name, indices, allow_pickle=False)
+        about = {
+            "train": [str(path) for path in self.train],
+            "eval": [str(path) for path in self.eval],
+            "steps": self.steps,
+            "rows_an_epoch": self.rows_an_epoch,
+            "audit": self.audit,
+        }
+        part = folder / f"{_ABOUT}.part"
+        part.write_text(json.dumps(about, ensure_ascii=False), encoding="utf-8")
+        os.replace(part, folder / _ABOUT)
 
 
-def build(
-    train_rows: Sequence[Row],
-    eval_rows: Sequence[Row],
-    eval_fraction: float,
-    seed: int,
-    tokenizer: PreTrainedTokenizerFast,
-    options: EncodeOptions,
-) -> Built:
-    """Render, encode, prove, fit and split.
-
-    Args:
-        eval_rows: rows of `eval_dataset`; a training row equal to one of them is left out.
-        eval_fraction: share of the training rows to hold out when there are no eval_rows, 0 to 1.
-        seed: decides which.
+def load_prepared(folder: Path) -> Prepared:
+    """What `Prepared.save` wrote; the indices are mapped, not read.
 
     Raises:
-        DataError: a row that cannot be trained on, or too many that would be lost.
+        FileNotFoundError: it was not written to its end.
     """
-    renderer = Renderer(tokenizer, options)
-    digests = {id(row): _digest(row) for row in (*train_rows, *eval_rows)}
-    held_out = {digests[id(row)] for row in eval_rows}
-    own = [row for row in train_rows if digests[id(row)] not in held_out]
-    if not own:
-        raise DataError("No training row is left: all of them are also evaluation rows.")
-    encoded = encode_rows(own, renderer, tokenizer)
-    train, lengths = fit(encoded, options, "The training data")
-    held: list[Encoded] = []
-    held_lengths = None
-    if eval_rows:
-        encoded = encode_rows(eval_rows, renderer, tokenizer)
-        held, held_lengths = fit(encoded, options, "The evaluation data")
-    elif eval_fraction:
-        split = _held_out([digests[id(e.row)] for e in train], eval_fraction, seed)
-        held = [e for e in train if digests[id(e.row)] in split]
-        train = [e for e in train if digests[id(e.row)] not in split]
-    if lost := len(train_rows) - len(own):
-        lengths.dropped["also_in_evaluation"] = lost
-    audit = _audit(train, held, lengths, held_lengths, tokenizer)
-    audit["duplicates"] = len(own) - len({digests[id(row)] for row in own})
-    audit["reasoning_mode"] = renderer.mode
-    audit["template_date"] = options.template_date
-    audit["train_on"] = options.train_on
-    audit["max_seq_length"] = options.max_seq_length
-    audit["reasoning_effort"] = dict(
-        Counter(e.row.reasoning_effort or options.reasoning_effort for e in train)
+    about = json.loads((folder / _ABOUT).read_bytes())
+    return Prepared(
+        train=[Path(path) for path in about["train"]],
+        order=np.load(folder / _ORDER, mmap_mode="r"),
+        eval=[Path(path) for path in about["eval"]],
+        held_out=np.load(folder / _HELD_OUT, mmap_mode="r"),
+        steps=about["steps"],
+        rows_an_epoch=about["rows_an_epoch"],
+        audit=about["audit"],
     )
-    return Built(_examples(train), _examples(held), audit, renderer.mode)
 
 
-def _digest(row: Row) -> bytes:
-    """Equal for rows that say the same, wherever they stand."""
-    said = [row.messages, row.text, row.tools, row.reasoning_effort, row.context]
-    return hashlib.sha256(json.dumps(said, sort_keys=True).encode()).digest()
+def prepare(
+    spec: JobSpec,
+    options: EncodeOptions,
+    train: Sequence[Pool],
+    held_out: Sequence[Pool],
+    model: Path,
+) -> Prepared:
+    """Split, mix, order and count.
 
+    Args:
+        spec: says how to split and mix, and how long the run is.
+        options: as the pools were made.
+        train: pools of `dataset`, at least one.
+        held_out: pools of `eval_dataset`; with some, `eval_fraction` is not used.
+        model: the checkpoint's folder, of which tokenizer files are read.
 
-def _held_out(digests: list[bytes], fraction: float, seed: int) -> set[bytes]:
-    """The rows to hold out: those whose seeded hash is smallest, equal rows together.
-
-    At least one group is held out and at least one is left. The order of the rows and the machine
-    make no difference.
+    Raises:
+        DataError: too many rows are lost, none is left, or they cannot be split or mixed as asked.
     """
-    sizes = Counter(digests)
-    ranked = sorted(sizes, key=lambda digest: hashlib.sha256(b"%d:" % seed + digest).digest())
-    if len(ranked) < 2:
-        raise DataError("JOB_EVAL_FRACTION needs at least two different rows to split.")
-    wanted, taken, found = fraction * len(digests), 0, set[bytes]()
-    for digest in ranked[:-1]:
-        if found and taken + sizes[digest] / 2 > wanted:
-            break
-        found.add(digest)
-        taken += sizes[digest]
-    return found
+    check_lost((pool.lost for pool in train), options, "The training data")
+    if held_out:
+        check_lost((pool.lost for pool in held_out), options, "The evaluation data")
+    split = _split(spec, join(train), join(held_out) if held_out else None)
+    mix = make_mix(
+        split.rows.labels,
+        split.rows.source,
+        split.rows.reasoning,
+        split.free,
+        [pool.source.weight for pool in train],
+        spec.reasoning_share,
+        spec.seed,
+    )
+    steps, length = run_length(spec, mix.rows_an_epoch)
+    order = mix.order(length)
+    figures = audit(split, mix, order, spec.reasoning_share, token_texts(model))
+    figures["run"] |= {"steps": steps, "batch_size": spec.batch_size}
+    figures |= {key: getattr(options, key) for key in _OPTIONS}
+    figures["warnings"] = warnings(figures, spec, reasons=template_reasons(model))
+    return Prepared(
+        train=[pool.folder for pool in train],
+        order=order,
+        eval=[pool.folder for pool in split.evaluated.pools] if len(split.held_out) else [],
+        held_out=split.held_out,
+        steps=steps,
+        rows_an_epoch=mix.rows_an_epoch,
+        audit=figures,
+    )
 
 
-def _examples(rows: list[Encoded]) -> list[Example]:
-    return [{"input_ids": row.input_ids, "labels": row.labels} for row in rows]
+def _split(spec: JobSpec, rows: Pooled, own: Pooled | None) -> Split:
+    """Which rows are trained and which are evaluated.
+
+    Args:
+        own: the rows of `eval_dataset`; where there are none, `eval_fraction` is held out.
+    """
+    if own is not None:
+        same = same_as(rows.facts, own.facts)
+        if (same >= 0).all():
+            raise DataError("No training row is left: all of them are also evaluation rows.")
+        free = np.flatnonzero(same < 0)
+        return Split(rows, free, own, np.arange(len(own)), by_sameness(same))
+    taken: NDArray[np.bool_] = np.zeros(len(rows), dtype=bool)
+    if spec.eval_fraction:
+        taken = hold_out(rows.facts.conversation, spec.eval_fraction, spec.seed)
+    return Split(
+        rows, np.flatnonzero(~taken), rows, np.flatnonzero(taken), dict.fromkeys(SAMENESS, 0)
+    )
 
 
-def _audit(
-    train: list[Encoded],
-    held: list[Encoded],
-    lengths: Lengths,
-    held_lengths: Lengths | None,
-    tokenizer: PreTrainedTokenizerFast,
-) -> dict[str, Any]:
-    """The figures; see docs/architecture.md for each."""
-    stops = Counter(row.input_ids[stop] for row in train for stop in row.stops)
-    sources = list(dict.fromkeys(row.row.source for row in train))
-    audit: dict[str, Any] = {
-        "train": _counts(train),
-        "eval": _counts(held),
-        "sources": [_source(name, train) for name in sources],
-        "lengths": lengths.histogram(),
-        "percentiles": lengths.percentiles(),
-        "dropped": dict(lengths.dropped),
-        "cut": lengths.cut,
-        "worst_rows": lengths.worst,
-        "stop_tokens": {tokenizer.convert_ids_to_tokens(id_): n for id_, n in stops.items()},
-        "dropped_thinking": sum(row.dropped_thinking for row in train),
-    }
-    if held_lengths is not None:
-        audit["eval"] |= {
-            "dropped": dict(held_lengths.dropped),
-            "cut": held_lengths.cut,
-            "worst_rows": held_lengths.worst,
-        }
-    return audit
+def run_length(spec: JobSpec, rows_an_epoch: int) -> tuple[int, int]:
+    """Optimizer steps of the run, and the rows they take; the last step may have fewer.
 
-
-def _counts(rows: list[Encoded]) -> dict[str, int]:
-    return {
-        "rows": len(rows),
-        "tokens": sum(len(row.input_ids) for row in rows),
-        "trained_tokens": sum(row.trained for row in rows),
-    }
-
-
-def _source(name: str, rows: list[Encoded]) -> dict[str, Any]:
-    own = [row for row in rows if row.row.source == name]
-    return {"source": name, "format": own[0].row.format, **_counts(own)}
+    `max_steps` wins over `epochs`, which may be a fraction.
+    """
+    if spec.max_steps is not None:
+        return spec.max_steps, spec.max_steps * spec.batch_size
+    rows = math.ceil(Fraction(str(spec.epochs)) * rows_an_epoch)
+    return math.ceil(rows / spec.batch_size), rows

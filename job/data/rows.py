@@ -12,6 +12,12 @@ Message = dict[str, Any]
 LISTED = 20
 """So many bad rows are named; the others are only counted."""
 
+MOST_BYTES = 64 << 20
+"""One row may be so long in its file; more is a file without line ends, or a trap."""
+
+SHOWN = 200
+"""So many characters of a bad row are shown where content is asked for."""
+
 
 @dataclass(frozen=True, slots=True)
 class Row:
@@ -19,7 +25,8 @@ class Row:
 
     A message is {"role": system|user|assistant|tool, "content": str}, with "thinking" (the
     reasoning of an assistant turn), "tool_calls" ([{"type": "function", "function": {"name",
-    "arguments": dict}}]) and "name" only where they are not empty.
+    "arguments": dict}}], with "id" where it has one), "name" and "tool_call_id" only where they are
+    not empty. Results of tools carry the name of the call that they answer.
 
     Attributes:
         messages: the conversation, which ends with an assistant turn; None for a text row.
@@ -32,6 +39,9 @@ class Row:
         context: assistant turns before this message index are prompt and never trained.
         is_pair: prompt and completion were plain strings, which a tokenizer without chat template
             may join as they are.
+        rejected: of a preference row, the turns that are not wanted in place of
+            messages[context:], which are the chosen ones; None for every other row.
+        language: of the reasoning, where the row states it; None where it says nothing.
     """
 
     messages: tuple[Message, ...] | None
@@ -43,6 +53,8 @@ class Row:
     tools: tuple[dict[str, Any], ...] | None = None
     context: int = 0
     is_pair: bool = False
+    rejected: tuple[Message, ...] | None = None
+    language: str | None = None
 
     @property
     def place(self) -> str:
@@ -51,12 +63,19 @@ class Row:
 
 
 class BadRow(Exception):
-    """What is wrong with one row, and where in it; never the content itself."""
+    """What is wrong with one row, and where in it.
 
-    def __init__(self, what: str, column: str = "") -> None:
+    Args:
+        what: the end of a sentence about the column or the row, without its content.
+        column: the path of the value, e.g. messages[2].content.
+        content: the value itself, for a person who asked to see it.
+    """
+
+    def __init__(self, what: str, column: str = "", content: Any = "") -> None:
         super().__init__(what)
         self.what = what
         self.column = column
+        self.content = excerpt(content)
 
     def at(self, place: str) -> str:
         """The sentence for a person, e.g. "x, row 17, column messages[2].content: is null"."""
@@ -67,18 +86,30 @@ class BadRow(Exception):
         )
 
 
-class Findings:
-    """Collects bad rows, so that a person sees them together and not one per attempt."""
+def excerpt(content: Any) -> str:
+    """The beginning of a value on one line, with what a terminal would obey made visible."""
+    text = content if isinstance(content, str) else repr(content)
+    return repr(text[:SHOWN])[1:-1] + ("…" if len(text) > SHOWN else "")
 
-    def __init__(self) -> None:
+
+class Findings:
+    """Collects bad rows, so that a person sees them together and not one per attempt.
+
+    Args:
+        show_content: list what stands there, too. Logs and reports outlive a run: only when asked.
+    """
+
+    def __init__(self, show_content: bool = False) -> None:
         self.count = 0
+        self._show_content = show_content
         self._listed: list[str] = []
 
     def add(self, place: str, error: BadRow) -> None:
         """Count one bad row; the first `LISTED` are kept with their reason."""
         self.count += 1
         if len(self._listed) < LISTED:
-            self._listed.append(error.at(place))
+            shown = f" [{error.content}]" if self._show_content and error.content else ""
+            self._listed.append(error.at(place) + shown)
 
     def check(self, subject: str, rows: int) -> None:
         """Raises DataError when there is any finding.

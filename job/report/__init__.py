@@ -17,7 +17,9 @@ __all__ = [
     "JsonReporter",
     "LineReporter",
     "Reporter",
+    "audit_lines",
     "open_reporter",
+    "row_lines",
     "summary",
     "write_card",
     "write_report",
@@ -72,3 +74,17 @@ def summary(result: dict[str, Any], receipts: Sequence[str]) -> str:
     from job.report.closing import summarise
 
     return summarise(result, receipts)
+
+
+def audit_lines(audit: dict[str, Any], width: int = 80) -> list[str]:
+    """The data audit as lines for a terminal or a log, without colour."""
+    from job.report import data_text
+
+    return data_text.audit_lines(audit, width)
+
+
+def row_lines(rows: list[dict[str, Any]], width: int = 80, *, colour: bool = False) -> list[str]:
+    """Sample rows, trained tokens told apart: by colour, or by brackets for a log."""
+    from job.report import rows_text
+
+    return rows_text.row_lines(rows, width, colour=colour)

@@ -179,6 +179,10 @@ def event_lines(event: Event) -> list[str]:
         text = f"== {event['phase']}" + (f": {message}" if message else "")
     elif kind == "plan":
         return plan_lines(event["settings"])
+    elif kind == "audit":
+        from job.report.data_text import audit_lines
+
+        return audit_lines(event["audit"])
     elif kind == "eval":
         text = f"held-out loss {words.loss(event['loss'])} at step {event['step']}"
     elif kind == "sample":

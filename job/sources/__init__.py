@@ -9,7 +9,7 @@ Every function raises NotFound, AccessRefused or Unavailable; the dataset functi
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -61,6 +61,11 @@ class ModelFacts:
     files: tuple[tuple[str, int], ...]
     is_local: bool
     remote: tuple[RemoteFile, ...] = field(default=(), repr=False)
+
+    def without_weights(self) -> ModelFacts:
+        """The same model as its config, tokenizer and chat template alone."""
+        small = tuple(file for file in self.remote if "safetensors" not in file.name)
+        return replace(self, remote=small, files=tuple((file.name, file.size) for file in small))
 
 
 @dataclass(frozen=True)

@@ -7,13 +7,15 @@ query: it may hold a signature.
 
 from __future__ import annotations
 
+import socket
 import ssl
+import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote
 
 import httpx
@@ -22,7 +24,7 @@ from job.errors import AccessRefused, DataError, NotFound, Unavailable
 from job.sources import SMALL, FetchedDataset, RemoteFile, ResolvedDataset, transfer
 from job.sources.address import Address, IsAllowed, is_global, resolve
 from job.sources.files import fetched_dataset, inside
-from job.sources.splits import SUFFIXES
+from job.sources.splits import READ, SUFFIXES
 from job.sources.transfer import Incomplete, Patience, Tally, retrying
 
 if TYPE_CHECKING:
@@ -39,6 +41,8 @@ BY_CONTENT_TYPE = {
     "application/x-jsonlines": ".jsonl",
     "application/x-ndjson": ".jsonl",
     "application/vnd.apache.parquet": ".parquet",
+    "text/csv": ".csv",
+    "text/tab-separated-values": ".tsv",
 }
 
 
@@ -54,6 +58,9 @@ class Limits:
 
 LIMITS = Limits()
 SMALL_LIMITS = Limits(max_bytes=SMALL, max_seconds=30)
+
+
+Watch = Callable[[str, dict[str, Any]], None]
 
 
 class Busy(Exception):
@@ -143,7 +150,8 @@ def _open(
     ) as client:
         for _ in range(REDIRECTS + 1):
             _check_time(deadline, limits, where)
-            answer = _send(client, url, extra, limits, where)
+            with _cut_off(deadline) as watch:
+                answer = _send(client, url, extra, watch, limits, where)
             try:
                 if answer.has_redirect_location:
                     url = url.join(answer.headers["Location"])
@@ -156,8 +164,38 @@ def _open(
     raise NotFound(f"{where} redirects more than {REDIRECTS} times; give its final address.")
 
 
+@contextmanager
+def _cut_off(deadline: float) -> Iterator[Watch]:
+    """Ends the connection at the deadline: a timeout of httpx begins anew with every byte.
+
+    Yields what httpx calls at each step of a request (its extension `trace`).
+    """
+    sockets: list[socket.socket] = []
+
+    def watch(step: str, info: dict[str, Any]) -> None:
+        if step == "connection.start_tls.complete":
+            sockets.append(info["return_value"].get_extra_info("socket"))
+
+    def cut() -> None:
+        for connected in sockets:
+            with suppress(OSError):  # closed already
+                socket.socket.shutdown(connected, socket.SHUT_RDWR)  # wakes the thread that reads
+
+    timer = threading.Timer(max(0.0, deadline - time.monotonic()), cut)
+    timer.start()
+    try:
+        yield watch
+    finally:
+        timer.cancel()
+
+
 def _send(
-    client: httpx.Client, url: httpx.URL, extra: dict[str, str], limits: Limits, where: str
+    client: httpx.Client,
+    url: httpx.URL,
+    extra: dict[str, str],
+    watch: Watch,
+    limits: Limits,
+    where: str,
 ) -> httpx.Response:
     """One request, to an address of the host that was checked just now."""
     host = url.raw_host.decode()
@@ -166,7 +204,9 @@ def _send(
     addresses = resolve(host, url.port or 443, limits.is_allowed, where)
     for is_last, address in zip([False] * (len(addresses) - 1) + [True], addresses, strict=True):
         try:
-            return client.send(_request(client, url, address, extra), stream=True)
+            request = _request(client, url, address, extra)
+            request.extensions["trace"] = watch
+            return client.send(request, stream=True)
         except (httpx.ConnectError, httpx.ConnectTimeout):
             if is_last:
                 raise
@@ -226,7 +266,7 @@ def _file_name(uri: str, answer: httpx.Response, where: str) -> str:
         return f"{PurePosixPath(name).stem}{BY_CONTENT_TYPE[kind]}"
     raise DataError(
         f"{where}: what it is cannot be told from its name or its type ({kind or 'none given'}); "
-        f"read are {', '.join(SUFFIXES)}."
+        f"read are {READ}."
     )
 
 
@@ -239,6 +279,8 @@ def _is_transient(error: BaseException) -> bool:
 def _told(error: BaseException, where: str) -> BaseException:
     if isinstance(error, httpx.ConnectError) and "CERTIFICATE_VERIFY_FAILED" in str(error):
         return AccessRefused(f"{where}: the server's certificate is not valid for this name.")
+    if isinstance(error, httpx.InvalidURL | UnicodeError):  # idna's errors are UnicodeErrors
+        return NotFound(f"{where} leads to an address that is none; correct it.")
     if isinstance(error, Busy):
         return Unavailable(f"{where}: the server answers {error}. Try again later.")
     if isinstance(error, httpx.TransportError | Incomplete):

@@ -10,7 +10,7 @@ from job.errors import AccessRefused, DataError, NotFound
 from job.sources import FetchedDataset, ModelFacts, RemoteFile, ResolvedDataset
 from job.sources.files import fetched_dataset
 from job.sources.layout import read_layout
-from job.sources.splits import SUFFIXES, choose_in_folder
+from job.sources.splits import READ, SUFFIXES, choose_in_folder
 
 if TYPE_CHECKING:
     from job.spec import ModelRef, Source
@@ -39,7 +39,7 @@ def resolve_dataset(source: Source) -> ResolvedDataset:
     if not path.is_file():
         raise NotFound(f"{where} is not here: mount it into the container, or correct the path.")
     if not path.name.lower().endswith(SUFFIXES):
-        raise DataError(f"{where}: read are {', '.join(SUFFIXES)}; convert it.")
+        raise DataError(f"{where}: read are {READ}; convert it.")
     if not os.access(path, os.R_OK):
         raise _unreadable(where)
     return ResolvedDataset(source, (RemoteFile(path.name, path.stat().st_size),), None)

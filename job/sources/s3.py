@@ -27,7 +27,7 @@ from job.sources import (
 from job.sources.files import fetched_dataset, inside, remove_others
 from job.sources.layout import read_layout
 from job.sources.s3_errors import code_of, is_transient, told
-from job.sources.splits import SUFFIXES, choose_in_folder
+from job.sources.splits import READ, SUFFIXES, choose_in_folder
 from job.sources.transfer import Patience, Tally, retrying
 
 if TYPE_CHECKING:
@@ -202,7 +202,7 @@ def resolve_dataset(source: Source, credentials: Credentials) -> ResolvedDataset
     if found is not None:
         file, revision = found
         if not file.name.lower().endswith(SUFFIXES):
-            raise DataError(f"{where}: read are {', '.join(SUFFIXES)}; convert it.")
+            raise DataError(f"{where}: read are {READ}; convert it.")
         return ResolvedDataset(source, (file,), revision)
     files = {file.name: file for file in prefix.list()}
     if not files:

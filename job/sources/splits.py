@@ -16,9 +16,12 @@ import yaml
 
 from job.errors import DataError, NotFound
 
-SUFFIXES = (".parquet", ".jsonl", ".json")  # where a split has several, the first that is there
+KINDS = (".parquet", ".jsonl", ".ndjson", ".json", ".csv", ".tsv")
+SUFFIXES = tuple(kind + packed for packed in ("", ".gz", ".zst") for kind in KINDS)
+"""Of data files; where a split is stored in several ways, the first that is there is read."""
+READ = f"{', '.join(KINDS)}, each also .gz or .zst"
 # Data that a later version may read; naming it beats a silent miss.
-OTHER_DATA = (".csv", ".tsv", ".txt", ".arrow", ".gz", ".zst", ".bz2", ".xz", ".zip", ".tar")
+OTHER_DATA = (".txt", ".arrow", ".gz", ".zst", ".bz2", ".xz", ".zip", ".tar")
 CODE = (".py", ".pkl", ".pickle", ".pt", ".pth", ".bin", ".npy", ".joblib")
 NO_DATA = {"dataset_infos.json", "dataset_info.json", "dataset_dict.json", "state.json"}
 ALIASES = {
@@ -194,8 +197,8 @@ def _readable(chosen: Sequence[str], where: str, several_formats: bool = False) 
         return sorted(name for name in readable if name.lower().endswith(suffix))
     kinds = sorted({PurePosixPath(name).suffix for name in left or chosen})
     raise DataError(
-        f"{where} is stored as {', '.join(kinds)} ({_listed(list(chosen))}); read are "
-        f"{', '.join(SUFFIXES)}: convert it."
+        f"{where} is stored as {', '.join(kinds)} ({_listed(list(chosen))}); read are {READ}: "
+        "convert it."
     )
 
 

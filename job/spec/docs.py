@@ -60,7 +60,7 @@ def table() -> str:
 
 
 def limits() -> str:
-    """The keys and source options that are refused when set, as a markdown list by reason."""
+    """The keys that are refused when set, as a markdown list by reason."""
     by_reason: dict[str, list[str]] = {}
     for key, (_, reason) in NOT_BUILT.items():
         by_reason.setdefault(reason, []).append(f"`{key}`")

@@ -58,7 +58,7 @@ class JobSpec(BaseModel):
     dataset: sources.Sources = Field(
         description="training rows: one source or a JSON list of sources. A source is a Hub id or"
         " `hf://org/name[@rev]`, `s3://…`, `https://…` or an absolute path, with options as a"
-        " query: `?split=train&config=x&format=sharegpt&sha256=…`"
+        " query: `?split=train&config=x&format=sharegpt&weight=0.75&kind=reasoning&sha256=…`"
     )
     eval_dataset: sources.Sources = Field((), description="held-out rows, written as `dataset`")
     eval_fraction: Number = Field(

@@ -198,16 +198,12 @@ def _contradictions(spec: JobSpec, known: dict[str, Given], failed: set[str]) ->
 def _without_effect(
     spec: JobSpec, known: dict[str, Given], failed: set[str], environ: Mapping[str, str]
 ) -> Iterator[str]:
-    """Lines for keys, source options and secrets that are set but would do nothing."""
+    """Lines for keys and secrets that are set but would do nothing."""
     for key, (allowed, _) in NOT_BUILT.items():
         if key in known and key not in failed:
             value = spec.model_dump(mode="json")[key]
             if str(value).lower() not in allowed:
                 yield f"{known[key].name}: {not_built(key)}"
-    for key in ("dataset", "eval_dataset"):
-        for option in ("weight", "kind"):
-            if any(getattr(source, option) is not None for source in getattr(spec, key)):
-                yield f"{known[key].name}: option {option} {not_built(option)}"
     secret = "JOB_WEBHOOK_SECRET"  # noqa: S105 - a name
     for name in (secret, f"{secret}_FILE"):
         if environ.get(name, "").strip():

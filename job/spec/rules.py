@@ -11,14 +11,10 @@ if TYPE_CHECKING:
 
 DEFAULT_WARMUP = 5  # steps
 
-# Keys and source options without an effect yet, the values that already describe what happens,
+# Keys without an effect yet, the values that already describe what happens,
 # and why any other is refused: a setting is never ignored. Building a feature deletes its line.
 NOT_BUILT: dict[str, tuple[tuple[str, ...], str]] = {
     "trust_remote_code": ((), "no repository's code is run"),
-    "reasoning_share": ((), "rows are used as they come"),
-    "weight": ((), "sources are joined, not mixed"),
-    "kind": ((), "sources are joined, not mixed"),
-    "expand_turns": (("false",), "one row trains as one sequence"),
     "packing": (("auto", "false"), "one row trains as one sequence"),
     "checkpoint_minutes": ((), "no checkpoints are kept"),
     "resume": (("never",), "no checkpoints are kept"),
@@ -48,6 +44,7 @@ def contradictions(spec: JobSpec) -> Iterator[tuple[tuple[str, ...], str]]:
             ("eval_dataset", "eval_fraction"),
             "both say where evaluation rows come from; allowed: one of them",
         )
+    yield from _mix(spec)
     if spec.device == "cpu" and spec.precision == "4bit":
         yield ("device", "precision"), "4bit needs a GPU; allowed on cpu: auto, native or 16bit"
     if spec.device == "cpu" and spec.optimizer.startswith("paged"):
@@ -73,6 +70,23 @@ def contradictions(spec: JobSpec) -> Iterator[tuple[tuple[str, ...], str]]:
             "constant has no warm-up; allowed: warmup_steps 0, or constant_with_warmup",
         )
     yield from _places(spec)
+
+
+def _mix(spec: JobSpec) -> Iterator[tuple[tuple[str, ...], str]]:
+    """Weights that say nothing."""
+    weights = [source.weight for source in spec.dataset]
+    if None in weights and any(weights):
+        yield (
+            ("dataset",),
+            "some sources have a weight and others none; allowed: a weight for each, or for none",
+        )
+    if len(weights) == 1 and any(weights):
+        yield ("dataset",), "a single source needs no weight; allowed: leave it away"
+    if any(source.weight or source.kind for source in spec.eval_dataset):
+        yield (
+            ("eval_dataset",),
+            "weight and kind mix training rows; evaluation rows are all used; allowed: neither",
+        )
 
 
 def _places(spec: JobSpec) -> Iterator[tuple[tuple[str, ...], str]]:

@@ -18,7 +18,10 @@ from pydantic import (
 from job.spec.uris import CONFIG, clean, parse_hub, parse_path, parse_s3
 from job.spec.values import Above0, refuse
 
-FORMATS = ("multilingual-thinking", "messages", "sharegpt", "alpaca", "prompt-completion", "text")
+FORMATS = (
+    *("multilingual-thinking", "messages", "sharegpt", "alpaca", "prompt-completion", "text"),
+    "preference",
+)
 OPTIONS = ("split", "config", "format", "weight", "kind", "sha256")
 
 

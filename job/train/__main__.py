@@ -1,4 +1,4 @@
-"""The trainer: data → model → train → adapter → merge, in a process of its own.
+"""The trainer: model → train → adapter → merge, in a process of its own.
 
 `python -m job.train`, started by the supervisor, which sets the environment (no credentials, no
 network, the stubs of device=cpu) and sends one request on stdin once everything is downloaded.
@@ -54,9 +54,8 @@ def _require_cuda() -> None:
 def train(channel: Channel, request: dict[str, Any]) -> None:
     """The story of one training, as the request tells it.
 
-    The request: `spec` (public keys), `plan` (values), `model` (folder), `train` and `eval` (lists
-    of `{"files", "format", "label"}`), `template_date`, `out` (folder for adapter and merged),
-    `base` (name and revision that the adapter shall carry).
+    The request: `spec` (public keys), `plan` (values), `model` and `rows` (folders), `out` (folder
+    for adapter and merged), `base` (name and revision that the adapter shall carry).
     """
     from transformers import set_seed
 
@@ -68,21 +67,19 @@ def train(channel: Channel, request: dict[str, Any]) -> None:
     stop = fit.StopFlag()
     set_seed(spec.seed)
 
-    channel.emit("phase", phase="data", message="reading, rendering and masking the rows")
-    built = data.build_rows(spec, request)
-    channel.emit("audit", audit=built.audit)
-    data.write_probe(built, out / "probe.json")
+    rows = data.load_rows(Path(request["rows"]))
+    data.write_probe(rows, out / "probe.json")
 
     channel.emit("phase", phase="load", message=f"loading the model ({plan['precision']})")
     model, tokenizer = load.load_model(spec, plan, Path(request["model"]))
     trainable = load.trainable_parameters(model)
-    trainer = fit.make_trainer(spec, plan, model, tokenizer, built.train, built.eval)
+    trainer = fit.make_trainer(spec, plan, model, tokenizer, rows)
     steps = trainer.args.max_steps
 
     message = f"{steps} steps of {spec.batch_size} rows, {trainable:,} trainable parameters"
     channel.emit("phase", phase="train", message=message)
     eval_before = fit.evaluate(trainer, 0, channel)
-    result = fit.fit(trainer, channel, stop)
+    result = fit.fit(trainer, rows, channel, stop)
     result |= {
         "trainable_parameters": trainable,
         "eval_loss_before": eval_before,

@@ -15,8 +15,7 @@ from typing import Any
 from job.channel import Channel
 from job.errors import Diverged, InternalError, Stopped
 from job.spec import JobSpec
-
-Rows = list[dict[str, list[int]]]  # input_ids and labels, of equal length
+from job.train.data import Rows
 
 
 class StopFlag:
@@ -31,24 +30,15 @@ class StopFlag:
         self.is_set = True
 
 
-def planned_steps(spec: JobSpec, rows: int) -> int:
-    """Optimizer steps of the whole run; the last batch of an epoch may be smaller."""
-    if spec.max_steps is not None:
-        return spec.max_steps
-    return max(1, math.ceil(math.ceil(rows / spec.batch_size) * spec.epochs))
-
-
 def make_trainer(
-    spec: JobSpec, plan: dict[str, Any], model: Any, tokenizer: Any, train: Rows, held_out: Rows
+    spec: JobSpec, plan: dict[str, Any], model: Any, tokenizer: Any, rows: Rows
 ) -> Any:
-    """An SFTTrainer for these rows. It writes nothing and reports nothing by itself."""
+    """An SFTTrainer for these rows, in their order. It writes and reports nothing by itself."""
     import torch
-    from datasets import Dataset
     from transformers import DataCollatorForSeq2Seq
     from trl import SFTConfig, SFTTrainer
 
     on_cpu = spec.device == "cpu"
-    steps = planned_steps(spec, len(train))
     bf16 = not on_cpu and torch.cuda.is_bf16_supported(including_emulation=False)
     config = SFTConfig(
         output_dir=str(Path(spec.work_dir) / spec.run_name / "trainer"),
@@ -56,15 +46,15 @@ def make_trainer(
         gradient_accumulation_steps=plan["gradient_accumulation"],
         # One row at a time: gpt-oss evaluates with eager attention (unsloth #3363).
         per_device_eval_batch_size=1,
-        max_steps=steps,
+        max_steps=rows.steps,
         learning_rate=spec.learning_rate,
         weight_decay=spec.weight_decay,
-        warmup_steps=min(spec.warmup_steps, steps - 1),
+        warmup_steps=min(spec.warmup_steps, rows.steps - 1),
         lr_scheduler_type=spec.scheduler,
         optim=plan["optimizer"],
         max_grad_norm=1.0,
         seed=spec.seed,
-        data_seed=spec.seed,
+        train_sampling_strategy="sequential",
         use_cpu=on_cpu,
         bf16=bf16,
         fp16=not on_cpu and not bf16,
@@ -83,14 +73,14 @@ def make_trainer(
     return SFTTrainer(
         model=model,
         args=config,
-        train_dataset=Dataset.from_list(train),
-        eval_dataset=Dataset.from_list(held_out) if held_out else None,
+        train_dataset=rows.train,
+        eval_dataset=rows.eval,
         processing_class=tokenizer,
         data_collator=DataCollatorForSeq2Seq(tokenizer, padding=True, label_pad_token_id=-100),
     )
 
 
-def fit(trainer: Any, channel: Channel, stop: StopFlag) -> dict[str, Any]:
+def fit(trainer: Any, rows: Rows, channel: Channel, stop: StopFlag) -> dict[str, Any]:
     """Train to the end and return the totals; each step is an event.
 
     Raises:
@@ -110,7 +100,7 @@ def fit(trainer: Any, channel: Channel, stop: StopFlag) -> dict[str, Any]:
         raise InternalError(f"Training ended after step {done} of {planned} for no known reason.")
     return {
         "steps": done,
-        "epochs": round(float(trainer.state.epoch), 3),
+        "epochs": round(len(rows.train) / rows.rows_an_epoch, 3),
         "loss_first": watcher.losses[0],
         "loss_last": watcher.losses[-1],
         "tokens": int(trainer.state.num_input_tokens_seen),

@@ -5,10 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from job.data.answer import split_answer
-from job.data.render import Renderer, render_prompt
+from job.data.mask.answer import split_answer
+from job.data.mask.render import Renderer, render_prompt
+from job.data.mask.tokenizer import load_tokenizer
+from job.data.request import encode_options
 from job.spec import JobSpec
-from job.train.data import encode_options, load_tokenizer
 
 # "temperature 1.0, top_p 1.0, top_k 0": OpenAI's advice in the gpt-oss repository's README.
 GPT_OSS_SAMPLING = {"do_sample": True, "temperature": 1.0, "top_p": 1.0, "top_k": 0}

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from job.data.render import EncodeOptions
-from job.data.rows import Row
+from job.data.mask.encode import IGNORED, Encoded, RowEncoder
+from job.data.mask.render import Renderer
+from job.data.mask.rendered import Rendered
+from job.data.mask.template import EncodeOptions
+from job.data.rows import BadRow, Row
 
 
 def options(**changed: Any) -> EncodeOptions:
@@ -25,6 +28,43 @@ def row(*messages: dict[str, Any], number: int = 1, **fields: Any) -> Row:
     """A row of these messages."""
     given: dict[str, Any] = {"text": None, "reasoning_effort": None, "source": "rows.jsonl"}
     return Row(messages=messages, number=number, **given | fields)
+
+
+def rendered(tokenizer: Any, given: Row, **changed: Any) -> Rendered:
+    """The one example of a row as text."""
+    (found,) = Renderer(tokenizer, options(**changed)).render(given)
+    return found
+
+
+def encode_all(tokenizer: Any, rows: list[Row], **changed: Any) -> list[list[Encoded] | BadRow]:
+    """What a RowEncoder makes of them."""
+    return RowEncoder(tokenizer, options(**changed)).encode(rows)
+
+
+def encode(tokenizer: Any, given: Row, **changed: Any) -> Encoded:
+    """The one example of a row.
+
+    Raises:
+        BadRow: it is not one.
+    """
+    (found,) = encode_all(tokenizer, [given], **changed)
+    if isinstance(found, BadRow):
+        raise found
+    (example,) = found
+    return example
+
+
+def trained_runs(tokenizer: Any, found: Encoded) -> list[str]:
+    """The trained text, one string for each unbroken run of trained tokens."""
+    runs: list[str] = []
+    current: list[int] = []
+    for label in [*found.labels, IGNORED]:
+        if label != IGNORED:
+            current.append(label)
+        elif current:
+            runs.append(tokenizer.decode(current, clean_up_tokenization_spaces=False))
+            current = []
+    return runs
 
 
 def user(content: str) -> dict[str, Any]:

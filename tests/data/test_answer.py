@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from job.data.answer import split_answer
+from job.data.mask.answer import split_answer
 from tests.data import families
 
 HARMONY = "template:thinking"

@@ -1,19 +1,26 @@
 from __future__ import annotations
 
 import pytest
-from tokenizers import processors
+from tokenizers import AddedToken, Regex, normalizers, processors
 
-from job.data.encode import IGNORED, encode_rows
-from job.data.lengths import fit
-from job.data.render import Renderer
-from job.data.rows import Row
+from job.data.mask.encode import IGNORED, RowEncoder
+from job.data.mask.render import Renderer
+from job.data.rows import BadRow, Row
 from job.errors import DataError
 from tests.data import families
-from tests.data.examples import assistant, options, row, user
-
-
-def encode(tokenizer, rows, **changed):
-    return list(encode_rows(rows, Renderer(tokenizer, options(**changed)), tokenizer))
+from tests.data.examples import (
+    WEATHER,
+    assistant,
+    call,
+    encode,
+    encode_all,
+    options,
+    row,
+    system,
+    tool,
+    trained_runs,
+    user,
+)
 
 
 def text_row(text, number=1):
@@ -32,31 +39,35 @@ def with_bos(family):
 
 def test_bos_comes_once_from_the_template_or_from_the_tokenizer():
     tokenizer = with_bos("llama3")
-    chat, text = encode(tokenizer, [row(user("Hi"), assistant("Hello")), text_row("Once")])
+    chat = encode(tokenizer, row(user("Hi"), assistant("Hello")))
+    text = encode(tokenizer, text_row("Once"))
     assert chat.input_ids.count(tokenizer.bos_token_id) == 1
     assert tokenizer.decode(text.input_ids) == "<|begin_of_text|>Once<|eot_id|>"
-    assert tokenizer.decode([i for i in text.labels if i != IGNORED]) == "Once<|eot_id|>"
+    assert trained_runs(tokenizer, text) == ["Once<|eot_id|>"]
 
 
 def test_a_row_with_two_bos_tokens_is_an_error():
     tokenizer = families.stand_in("llama3")
     tokenizer.chat_template = "{{ bos_token }}" + tokenizer.chat_template
-    with pytest.raises(DataError, match="1 of 1 rows") as caught:
-        encode(tokenizer, [row(user("Hi"), assistant("Hello"))])
-    assert caught.value.problems == ["rows.jsonl, row 1: begins with two BOS tokens"]
+    with pytest.raises(BadRow, match="begins with two BOS tokens"):
+        encode(tokenizer, row(user("Hi"), assistant("Hello")))
 
 
-def test_bad_rows_are_reported_together_after_all_were_looked_at(smollm2):
-    rows = [
-        row(user("Hi"), assistant("<|im_end|>" if n % 2 else "Hello"), number=n)
-        for n in range(1, 51)
-    ]
-    with pytest.raises(DataError, match="25 of 50 rows") as caught:
-        encode(smollm2, rows)
-    assert len(caught.value.problems) == 20
-    assert caught.value.problems[1] == (
-        "rows.jsonl, row 3, column messages[1].content: holds the model's control token <|im_end|>"
-    )
+def test_each_row_of_a_batch_has_its_own_answer_in_its_place(smollm2):
+    rows = [row(user("Hi"), assistant(f"Hello {n}"), number=n) for n in range(6)]
+    rows[2] = row(user("Hi"), assistant("\x04"), number=2)  # SmolLM2 knows no such byte
+    found = encode_all(smollm2, rows)
+    assert [isinstance(one, BadRow) for one in found] == [n == 2 for n in range(6)]
+    assert "has no token" in found[2].what
+    assert [one[0].row.number for one in found if not isinstance(one, BadRow)] == [0, 1, 3, 4, 5]
+
+
+def test_a_row_becomes_the_same_alone_and_in_any_batch(smollm2):
+    rows = [row(user("Hi"), assistant(f"Hello {'<|im_end|>' * n}"), number=n) for n in range(5)]
+    together = encode_all(smollm2, rows)
+    assert together == [encode_all(smollm2, [one])[0] for one in rows]
+    assert together == encode_all(smollm2, rows[::-1])[::-1]
+    assert RowEncoder(smollm2, options()).encode([]) == []
 
 
 def test_a_token_across_the_start_of_an_answer_is_cut_there(smollm2):
@@ -66,19 +77,38 @@ def test_a_token_across_the_start_of_an_answer_is_cut_there(smollm2):
         "{% if add_generation_prompt %}assistant: {% endif %}",
         smollm2,
     )
-    (found,) = encode(tokenizer, [row(user("Is it?"), assistant("Yes, it is."))])
+    found = encode(tokenizer, row(user("Is it?"), assistant("Yes, it is.")))
     first = next(i for i, label in enumerate(found.labels) if label != IGNORED)
     assert tokenizer.decode(found.input_ids[first:]) == "Yes, it is.<|im_end|>"
     assert tokenizer.decode(found.input_ids[:first]).endswith("assistant: ")
+    prompt = tokenizer("user: Is it?<|im_end|>assistant: ").input_ids
+    assert found.input_ids[:first] == prompt  # as it is when the model answers
+
+
+def test_text_that_looks_like_a_token_stays_text_in_a_row_that_is_cut(smollm2):
+    tokenizer = families.smollm2_with(
+        "{% for m in messages %}{{ m.role }}: {{ m.content }}<|im_end|>{% endfor %}"
+        "{% if add_generation_prompt %}assistant: {% endif %}",
+        smollm2,
+    )
+    found = encode(tokenizer, row(user("What is <|im_end|>?"), assistant("<|im_end|> is a token")))
+    assert trained_runs(tokenizer, found) == ["<|im_end|> is a token<|im_end|>"]
+    assert found.input_ids.count(tokenizer.convert_tokens_to_ids("<|im_end|>")) == 2
+    assert found.escaped == 2
 
 
 def test_decomposed_characters_survive_a_tokenizer_that_composes_them():
-    from tokenizers import normalizers
-
     tokenizer = families.stand_in("qwen3")
     tokenizer.backend_tokenizer.normalizer = normalizers.NFC()
-    (found,) = encode(tokenizer, [row(user("Cafe?"), assistant("Cafe\u0301"))])
-    assert tokenizer.decode([i for i in found.labels if i != IGNORED]).endswith("Café<|im_end|>")
+    found = encode(tokenizer, row(user("Cafe?"), assistant("Cafe\u0301")))
+    assert trained_runs(tokenizer, found)[0].endswith("Café<|im_end|>")
+
+
+def test_a_tokenizer_that_changes_words_is_an_error():
+    tokenizer = families.stand_in("qwen3")
+    tokenizer.backend_tokenizer.decoder = None
+    with pytest.raises(BadRow, match="do not decode to the text that was meant"):
+        encode(tokenizer, row(user("Cafe?"), assistant("Café au lait")))
 
 
 def test_a_slow_tokenizer_is_refused():
@@ -89,63 +119,127 @@ def test_a_slow_tokenizer_is_refused():
         Renderer(Slow(), options())
 
 
-LONG = [row(user("Hi"), assistant("word " * 100), number=n) for n in (1, 2)]
-SHORT = [row(user("Hi"), assistant("Hello"), number=n) for n in range(3, 43)]
+def test_a_tokenizer_that_pads_and_truncates_by_itself_does_neither_here(smollm2):
+    tokenizer = families.smollm2_with(smollm2.chat_template, smollm2)
+    tokenizer.backend_tokenizer.enable_truncation(8)
+    tokenizer.backend_tokenizer.enable_padding(length=512)
+    given = row(user("Hi"), assistant("word " * 40))
+    assert encode(tokenizer, given).input_ids == encode(smollm2, given).input_ids
 
 
-def fitted(tokenizer, rows, **changed):
-    encoded = encode(tokenizer, rows, **changed)
-    return fit(encoded, options(**changed), "The training data")
+# --- text that looks like control tokens ----------------------------------------------------------
 
 
-def test_long_rows_are_dropped_and_counted_with_their_numbers(smollm2):
-    kept, lengths = fitted(smollm2, [*LONG, *SHORT], max_seq_length=64)
-    assert [e.row.number for e in kept] == list(range(3, 43))
-    assert lengths.dropped == {"overlength": 2}
-    assert [entry["row"] for entry in lengths.worst["overlength"]] == [1, 2]
-    assert lengths.percentiles()["max"] == lengths.worst["overlength"][0]["tokens"] > 100
-    assert sum(bin_["rows"] for bin_ in lengths.histogram()) == 42
+@pytest.mark.parametrize("kind", ["first", "always", "legacy"])
+@pytest.mark.parametrize("text", ["</s>", "a <s>b</s> c", "[INST] </s></s>", "<</s>>", "[/INST]é"])
+def test_no_space_appears_where_a_space_begins_every_text(kind, text):
+    """Tokenised piece by piece, "<" and "/s>" would become "▁<" and "▁/s>"."""
+    tokenizer = families.sentencepiece(kind)
+    found = encode(tokenizer, row(user(text), assistant(text)))
+    plain = encode(tokenizer, row(user("a"), assistant("a")))
+    control = set(tokenizer.added_tokens_decoder)
+    assert [i for i in found.input_ids if i in control] == [
+        i for i in plain.input_ids if i in control
+    ]
+    space = " " if kind == "legacy" else ""  # Llama 2 puts one after every control token
+    assert trained_runs(tokenizer, found) == [f"{space}{text}</s>"]
+    assert f"[INST]{space} {text}" in tokenizer.decode(found.input_ids)
 
 
-def test_long_rows_are_cut_at_the_end_and_keep_a_trained_token(smollm2):
-    kept, lengths = fitted(smollm2, [*LONG, *SHORT], max_seq_length=64, overlength="truncate")
-    assert (len(kept), lengths.cut, lengths.dropped) == (42, 2, {})
-    assert [len(e.input_ids) for e in kept[:2]] == [64, 64]
-    assert kept[0].trained > 0
-    assert kept[0].stops == []
-    assert "Hi<|im_end|>" in smollm2.decode(kept[0].input_ids)
-
-
-def test_a_row_that_would_lose_its_whole_answer_is_dropped_not_cut(smollm2):
-    long_question = row(user("word " * 100), assistant("Hello"))
-    kept, lengths = fitted(
-        smollm2, [long_question, *SHORT], max_seq_length=64, overlength="truncate"
-    )
-    assert len(kept) == 40
-    assert lengths.dropped == {"cut_before_the_answer": 1}
-
-
-def test_long_rows_are_an_error_when_that_is_asked_for(smollm2):
-    with pytest.raises(DataError, match="JOB_OVERLENGTH=error allows none") as caught:
-        fitted(smollm2, [*LONG, *SHORT], max_seq_length=64, overlength="error")
-    assert "rows.jsonl, row 1" in caught.value.problems[0]
-
-
-def test_too_many_lost_rows_stop_the_job_with_what_to_change(smollm2):
-    with pytest.raises(DataError, match=r"2 of 42 rows would be lost \(2 overlength") as caught:
-        fitted(smollm2, [*LONG, *SHORT], max_seq_length=64, max_dropped=0.04)
-    for name in ("JOB_MAX_SEQ_LENGTH", "JOB_OVERLENGTH", "JOB_MAX_DROPPED=0.04"):
-        assert name in caught.value.message
-
-
-def test_rows_without_a_trained_token_count_as_lost():
+def test_a_tokenizer_that_cannot_be_kept_from_taking_text_for_a_token_refuses_it():
     tokenizer = families.stand_in("qwen3")
-    call = {"type": "function", "function": {"name": "f", "arguments": {}}}
-    only_call = row(user("Hi"), assistant("", tool_calls=[call]))
-    with pytest.raises(DataError, match="1 no trained token"):
-        fitted(tokenizer, [only_call, SHORT[0]], train_on="final")
+    backend = tokenizer.backend_tokenizer
+    backend.normalizer = normalizers.Replace(Regex(r"\p{Co}"), "")
+    backend.add_special_tokens([AddedToken("<|seen|>", special=True, normalized=True)])
+    with pytest.raises(BadRow, match="cannot be kept from taking it for one"):
+        encode(tokenizer, row(user("Hi"), assistant("a <|seen|> b")))
 
 
-def test_nothing_is_left_when_every_row_is_too_long(smollm2):
-    with pytest.raises(DataError, match="2 of 2 rows would be lost"):
-        fitted(smollm2, LONG, max_seq_length=16, max_dropped=1.0)
+def test_a_character_that_is_itself_a_control_token_is_refused():
+    tokenizer = families.stand_in("qwen3")
+    tokenizer.add_special_tokens({"additional_special_tokens": ["☃"]})
+    with pytest.raises(BadRow, match="takes for a control token"):
+        encode(tokenizer, row(user("Hi"), assistant("a ☃ b")))
+
+
+def test_text_and_pairs_without_template_hold_no_control_token_either():
+    tokenizer = with_bos("llama3")
+    tokenizer.chat_template = None
+    text = encode(tokenizer, text_row("GPT-2 ends a text with <|begin_of_text|> or <|eot_id|>."))
+    pair = encode(tokenizer, row(user("What ends <|eot"), assistant("_id|>?"), is_pair=True))
+    for found, escaped in ((text, 2), (pair, 1)):
+        assert found.escaped == escaped
+        tokens = tokenizer.convert_ids_to_tokens(found.input_ids)
+        assert tokens.count("<|begin_of_text|>") == tokens.count("<|eot_id|>") == 1
+    assert trained_runs(tokenizer, pair) == ["_id|>?<|eot_id|>"]
+
+
+def test_words_and_markup_that_a_tokenizer_holds_whole_stay_whole():
+    """Gemma has tokens for line breaks and HTML; vocabularies are extended by words."""
+    tokenizer = families.stand_in("gemma3")
+    ordinary = ["\n\n", "<table>", "</h1>", "こんにちは"]
+    tokenizer.add_tokens([AddedToken(t, normalized=False, special=False) for t in ordinary])
+    tokenizer.add_tokens(["<unused7>", "[@BOS@]"])
+    said = "<table>こんにちは\n\n</h1> <unused7>[@BOS@]"
+    found = encode(tokenizer, row(user("Hi"), assistant(said)))
+    tokens = tokenizer.convert_ids_to_tokens(found.input_ids)
+    assert [token for token in tokens if token in ordinary] == [
+        "<table>",
+        "こんにちは",
+        "\n\n",
+        "</h1>",
+    ]
+    assert found.escaped == 2
+    assert trained_runs(tokenizer, found) == [f"{said}<end_of_turn>"]
+
+
+def test_what_is_folded_uses_the_real_tags_and_what_is_said_does_not():
+    """Qwen's tokens <tool_call> and <think> belong to the calls and reasoning of this row."""
+    tokenizer = families.stand_in("qwen3")
+    tokenizer.chat_template = (  # names no tag
+        "{% for m in messages %}{{ raise_exception('?') if m.role == 'tool' }}"
+        "{{ '<|im_start|>' + m.role + '\n' + m.content + '<|im_end|>\n' }}{% endfor %}"
+        "{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
+    )
+    turns = (
+        user("Print <tool_call> and </think>."),
+        assistant("", "Hm </think>", tool_calls=[call("print", text="<tool_call>")]),
+        {"role": "tool", "name": "print", "content": "<tool_response>"},
+        assistant("Done."),
+    )
+    found = encode(tokenizer, row(*turns, tools=(tool("print"),)))
+    tokens = tokenizer.convert_ids_to_tokens(found.input_ids)
+    for tag in ("<think>", "</think>", "</tool_call>", "<tool_response>"):
+        assert tokens.count(tag) == 1 + (tag == "</tool_call>")  # it also explains the calls
+    assert found.folded
+    assert found.escaped == 5
+
+
+# --- what is told beside the tokens ---------------------------------------------------------------
+
+
+def test_reasoning_is_what_the_example_shows_of_its_own_turns():
+    tokenizer = families.stand_in("gptoss")
+    first = (user("Hi"), assistant("Hello", "A greeting."))
+    both = (*first, user("Bye"), assistant("See you", "It ends."))
+    dropped = (*first, user("Bye"), assistant("See you"))
+    assert encode(tokenizer, row(*both)).reasoning
+    assert not encode(tokenizer, row(*dropped)).reasoning
+    assert not encode(tokenizer, row(user("Hi"), assistant("Hello"))).reasoning
+    assert not encode(tokenizer, row(*dropped, context=3)).reasoning
+    assert encode(families.stand_in("qwen2_5"), row(*dropped)).reasoning
+    assert not encode(families.stand_in("qwen2_5"), row(*dropped, context=3)).reasoning
+
+
+def test_folded_is_what_a_template_has_no_words_for():
+    said = row(*WEATHER, tools=(tool("weather"),))
+    assert encode(families.stand_in("phi3"), said).folded
+    assert not encode(families.stand_in("qwen3"), said).folded
+    assert not encode(families.stand_in("phi3"), row(system("a"), user("b"), assistant("c"))).folded
+
+
+def test_trained_tokens_do_not_count_the_first_one():
+    tokenizer = families.stand_in("qwen2_5")
+    found = encode(tokenizer, text_row("ab"), train_on="all")
+    assert len(found.input_ids) == 3
+    assert found.trained == 2

@@ -1,12 +1,14 @@
 from __future__ import annotations
 
 import json
+import pickle
 
 import pyarrow
 import pytest
 from pyarrow import parquet
 
-from job.data.formats import read_rows
+from job.data.read.formats import open_rows, read_rows
+from job.data.rows import BadRow, Findings
 from job.errors import DataError
 
 CHAT = [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Hello"}]
@@ -157,11 +159,11 @@ USER, ANSWER = CHAT
         ("{broken", "row 2 (line 2): broken JSON at character 2"),
         ("[1]", "row 2 (line 2): is a list, not an object"),
         ({"text": "x"}, "column messages: is null or missing"),
-        ({"messages": "Hi"}, "column messages: is a str, not a list"),
+        ({"messages": "Hi"}, "column messages: is text, not a list"),
         (bad(), "column messages: is empty"),
-        (bad("Hi"), "column messages[0]: is not an object"),
+        (bad("Hi"), "column messages[0]: is text, not an object"),
         (bad({"role": "user", "content": None}, ANSWER), "column messages[0].content: is null"),
-        (bad({"role": "user", "content": 7}, ANSWER), "messages[0].content: is a int, not text"),
+        (bad({"role": "user", "content": 7}, ANSWER), "messages[0].content: is a number, not text"),
         (bad({"role": "user", "content": " \n"}, ANSWER), "column messages[0].content: is empty"),
         (
             bad({"role": "wizard", "content": "x"}, ANSWER),
@@ -176,7 +178,10 @@ USER, ANSWER = CHAT
             "has two system turns",
         ),
         (bad(USER, {"role": "system", "content": "a"}, ANSWER), "the system turn is not the first"),
-        (bad(USER, {**ANSWER, "thinking": 3}), "column messages[1].thinking: is a int, not text"),
+        (
+            bad(USER, {**ANSWER, "thinking": 3}),
+            "column messages[1].thinking: is a number, not text",
+        ),
         (bad({**USER, "thinking": "hm"}, ANSWER), "only an assistant turn can have thinking"),
         (bad(USER, {**ANSWER, "tool_calls": [{}]}), "messages[1].tool_calls[0].name: is null"),
         (bad(USER, {**ANSWER, "content": "\ud800"}), "half a surrogate pair"),
@@ -211,7 +216,7 @@ def test_a_bad_row_of_several_files_names_the_file(write_rows):
     with pytest.raises(DataError) as caught:
         read_rows(files, None, "demo")
     assert caught.value.problems == [
-        "demo, row 2 (b.jsonl line 1), column messages: is a int, not a list"
+        "demo, row 2 (b.jsonl line 1), column messages: is a number, not a list"
     ]
 
 
@@ -225,7 +230,7 @@ def test_a_bad_row_of_several_files_names_the_file(write_rows):
         (b'{"text": "a"}\n{"text": "\xff"}', "rows.jsonl, line 2: is not UTF-8"),
         (b'[{"text":\n"\xff"}]', "rows.jsonl, line 2: is not UTF-8"),
         (b"PAR1 and then nothing", "cannot be read as Parquet"),
-        (b"\x1f\x8b\x08\x00", "rows.jsonl is gzip data"),
+        (b"\x1f\x8b\x08\x00", "rows.jsonl is gzip data that cannot be unpacked"),
     ],
 )
 def test_a_broken_file_is_refused_with_its_name(tmp_path, content, said):
@@ -236,37 +241,71 @@ def test_a_broken_file_is_refused_with_its_name(tmp_path, content, said):
     assert said in str(caught.value)
 
 
-def test_a_file_of_another_kind_is_refused(tmp_path):
-    path = tmp_path / "rows.csv"
-    path.write_text("prompt,completion\na,b\n")
-    with pytest.raises(DataError, match="is of another kind"):
-        read_rows([path], None, "demo")
+def test_first_rows_without_any_column_are_named_one_by_one(tmp_path):
+    (tmp_path / "rows.jsonl").write_text('{"text": "a\n[1]\n')
+    with pytest.raises(DataError, match="2 of 2 rows") as caught:
+        read_rows([tmp_path / "rows.jsonl"], None, "demo")
+    assert caught.value.problems == [
+        "demo, row 1 (line 1): broken JSON at character 10 (Unterminated string starting at)",
+        "demo, row 2 (line 2): is a list, not an object with columns",
+    ]
 
 
-def test_columns_that_fit_several_formats_ask_for_the_one_meant(write_rows):
-    path = write_rows([{"instruction": "a", "output": "b", "text": "a b"}])
-    with pytest.raises(DataError, match="format=alpaca or format=text"):
-        read_rows([path], None, "demo")
-    assert read_one(path, format="alpaca")[0] == "alpaca"
+def test_rows_are_read_while_they_are_asked_for(tmp_path, write_rows):
+    path = write_rows([{"text": "a" * 1000}] * 5000)
+    name, rows = open_rows([path, tmp_path / "gone.jsonl"], None, "demo")
+    place, row = next(rows)
+    assert (name, place, row.text) == ("text", "demo, row 1 (rows.jsonl line 1)", "a" * 1000)
 
 
-def test_columns_that_fit_no_format_list_what_each_needs(write_rows):
-    with pytest.raises(
-        DataError, match=r"no known format fits its columns \(answer, question\)"
-    ) as e:
-        read_rows([write_rows([{"question": "a", "answer": "b"}])], None, "demo")
-    assert "alpaca needs instruction, output" in e.value.problems
-    assert len(e.value.problems) == 6
+def test_a_bad_row_comes_in_its_place_and_the_others_are_read(write_rows):
+    path = write_rows([{"text": "a"}, {"text": 3}, {"text": "c"}])
+    _, rows = open_rows([path], None, "demo")
+    found = [(place, getattr(row, "text", None)) for place, row in rows]
+    assert found == [
+        ("demo, row 1 (line 1)", "a"),
+        ("demo, row 2 (line 2)", None),
+        ("demo, row 3 (line 3)", "c"),
+    ]
 
 
-def test_an_unknown_format_name_lists_the_known_ones(write_rows):
-    with pytest.raises(
-        DataError, match="format=chatml is unknown; known are multilingual-thinking"
-    ):
-        read_rows([write_rows([{"text": "a"}])], "chatml", "demo")
+@pytest.mark.parametrize(
+    ("record", "content"),
+    [
+        ({"messages": [USER, {**ANSWER, "content": 1.5}]}, "1.5"),
+        ({"messages": [{"role": "\x1b[31mwizard", "content": "x"}]}, r"\x1b[31mwizard"),
+        ({"messages": "x" * 1000}, "x" * 200 + "…"),
+        ('{"messages": [', '{"messages": ['),
+    ],
+)
+def test_what_stands_at_the_bad_place_is_shown_only_when_asked(write_rows, record, content):
+    path = write_rows([{"messages": CHAT}, record])
+    _, rows = open_rows([path], None, "demo")
+    *_, (place, bad) = rows
+    told = {}
+    for show in (False, True):
+        findings = Findings(show_content=show)
+        findings.add(place, bad)
+        with pytest.raises(DataError) as caught:
+            findings.check("demo", 2)
+        (told[show],) = caught.value.problems
+    assert told[True] == f"{told[False]} [{content}]"
 
 
-def test_preference_rows_are_refused_by_name(write_rows):
-    pair = {"conversations": [{"from": "human", "value": "a"}], "chosen": {}, "rejected": {}}
-    with pytest.raises(DataError, match="preference rows"):
-        read_rows([write_rows([pair])], None, "demo")
+def test_a_bad_row_says_the_same_after_it_was_sent_to_another_process():
+    bad = pickle.loads(pickle.dumps(BadRow("is empty", "text", "x")))  # noqa: S301 - our own
+    assert (bad.what, bad.column, bad.content) == ("is empty", "text", "x")
+
+
+@pytest.mark.parametrize(
+    ("record", "language"),
+    [
+        (REFERENCE, "French"),
+        ({"messages": REFERENCE["messages"]}, "French"),
+        ({"text": "a", "reasoning_language": "German"}, "German"),
+        ({"messages": CHAT}, None),
+        ({"messages": [{"role": "user", "content": "reasoning language: French"}, ANSWER]}, None),
+    ],
+)
+def test_the_language_of_the_reasoning_is_known_where_it_is_stated(write_rows, record, language):
+    assert read_one(write_rows([record]))[1].language == language

@@ -4,11 +4,21 @@ from functools import lru_cache
 
 import pytest
 
-from job.data.render import Renderer, render_prompt
+from job.data.mask.render import Renderer, render_prompt
 from job.data.rows import BadRow, Row
 from job.errors import DataError
 from tests.data import families
-from tests.data.examples import WEATHER, assistant, options, row, system, tool, user
+from tests.data.examples import (
+    WEATHER,
+    assistant,
+    call,
+    options,
+    rendered,
+    row,
+    system,
+    tool,
+    user,
+)
 
 tokenizer_of = lru_cache(families.stand_in)
 
@@ -25,15 +35,18 @@ TALK = (
     [("gptoss", "Current date: 2024-02-29"), ("llama3_1", "Today Date: 29 Feb 2024")],
 )
 def test_the_template_prints_the_fixed_date(family, printed):
-    renderer = Renderer(tokenizer_of(family), options(template_date="2024-02-29"))
-    assert printed in renderer.render(row(user("Hi"), assistant("Hello"))).text
+    said = row(user("Hi"), assistant("Hello"))
+    assert printed in rendered(tokenizer_of(family), said, template_date="2024-02-29").text
 
 
 def test_the_effort_of_a_row_wins_over_that_of_the_job():
-    renderer = Renderer(tokenizer_of("gptoss"), options(reasoning_effort="low"))
-    said = (user("Hi"), assistant("Hello"))
-    assert "Reasoning: low" in renderer.render(row(*said)).text
-    assert "Reasoning: high" in renderer.render(row(*said, reasoning_effort="high")).text
+    tokenizer, said = tokenizer_of("gptoss"), (user("Hi"), assistant("Hello"))
+    job, own = (
+        rendered(tokenizer, row(*said, reasoning_effort=effort), reasoning_effort="low").text
+        for effort in (None, "high")
+    )
+    assert "Reasoning: low" in job
+    assert "Reasoning: high" in own
 
 
 @pytest.mark.parametrize(
@@ -51,7 +64,7 @@ def test_the_way_a_template_writes_reasoning_is_found_out(family, mode):
 
 @pytest.mark.parametrize("family", families.FAMILIES)
 def test_the_reasoning_of_the_last_turn_is_in_the_text_of_every_family(family):
-    found = Renderer(tokenizer_of(family), options()).render(row(*TALK))
+    found = rendered(tokenizer_of(family), row(*TALK))
     (start, end) = found.spans[-1]
     assert "It ends." in found.text[start:end]
 
@@ -60,13 +73,13 @@ def test_the_reasoning_of_the_last_turn_is_in_the_text_of_every_family(family):
     ("family", "dropped"), [("gptoss", 1), ("qwen3", 1), ("qwen2_5", 0), ("deepseek_r1", 0)]
 )
 def test_reasoning_of_earlier_turns_that_a_template_drops_is_counted(family, dropped):
-    found = Renderer(tokenizer_of(family), options()).render(row(*TALK))
+    found = rendered(tokenizer_of(family), row(*TALK))
     assert found.dropped_thinking == dropped
     assert ("A greeting." in found.text) == (not dropped)
 
 
 def test_reasoning_that_the_prompt_opens_is_trained_from_there():
-    found = Renderer(tokenizer_of("deepseek_r1"), options()).render(row(*TALK[:2]))
+    found = rendered(tokenizer_of("deepseek_r1"), row(*TALK[:2]))
     ((start, end),) = found.spans
     assert found.text[:start].endswith("<｜Assistant｜><think>\n")
     assert found.text[start:end] == "A greeting.\n</think>\n\nHello<｜end▁of▁sentence｜>"
@@ -75,20 +88,55 @@ def test_reasoning_that_the_prompt_opens_is_trained_from_there():
 def test_reasoning_beside_a_call_that_the_template_leaves_out_is_an_error():
     turns = (WEATHER[0], {**WEATHER[1], "thinking": "I need a tool."}, *WEATHER[2:])
     with pytest.raises(BadRow, match="leaves out its thinking") as caught:
-        Renderer(tokenizer_of("llama3_1"), options()).render(row(*turns, tools=(tool("weather"),)))
+        rendered(tokenizer_of("llama3_1"), row(*turns, tools=(tool("weather"),)))
     assert caught.value.column == "messages[1]"
 
 
 def test_a_call_that_the_template_leaves_out_is_an_error():
-    calls = WEATHER[1]["tool_calls"] * 2
+    tokenizer = families.stand_in("qwen3")
+    tokenizer.chat_template = tokenizer.chat_template.replace(
+        "in message.tool_calls %}", "in message.tool_calls[:2] %}"
+    )
+    calls = WEATHER[1]["tool_calls"] * 3
     turns = (WEATHER[0], {**WEATHER[1], "tool_calls": calls}, *WEATHER[2:])
     with pytest.raises(BadRow, match="leaves out its call"):
-        Renderer(tokenizer_of("gptoss"), options()).render(row(*turns, tools=(tool("weather"),)))
+        rendered(tokenizer, row(*turns, tools=(tool("weather"),)))
 
 
 def test_a_conversation_that_the_template_refuses_is_an_error_in_its_words():
-    with pytest.raises(BadRow, match="System role not supported"):
-        Renderer(tokenizer_of("gemma"), options()).render(row(system("a"), *TALK))
+    with pytest.raises(BadRow, match="Conversation roles must alternate"):
+        rendered(tokenizer_of("gemma"), row(user("a"), user("b"), assistant("c")))
+
+
+@pytest.mark.parametrize("family", ["gemma", "mistral"])
+def test_a_system_turn_that_a_template_does_not_know_begins_the_first_question(family):
+    found = rendered(tokenizer_of(family), row(system("Be kind."), *TALK))
+    assert found.folded
+    assert "Be kind.\n\nHi" in found.text[: found.spans[0].start]
+    assert not rendered(tokenizer_of(family), row(*TALK)).folded
+
+
+def test_results_without_a_turn_of_their_own_follow_each_other_in_one_turn_of_the_user():
+    calls = [call("weather", city="Oslo"), call("clock")]
+    turns = (
+        user("Weather and time?"),
+        assistant("", tool_calls=calls),
+        {"role": "tool", "name": "weather", "content": "clear"},
+        {"role": "tool", "name": "clock", "content": "12:00"},
+        assistant("Clear at noon."),
+    )
+    found = rendered(tokenizer_of("gemma"), row(*turns, tools=(tool("weather"), tool("clock"))))
+    assert found.folded
+    assert (
+        "<start_of_turn>user\n<tool_response>\nclear\n</tool_response>\n"
+        "<tool_response>\n12:00\n</tool_response><end_of_turn>"
+    ) in found.text
+
+
+def test_an_empty_result_is_a_result():
+    turns = (*WEATHER[:2], {**WEATHER[2], "content": ""}, WEATHER[3])
+    found = rendered(tokenizer_of("qwen3"), row(*turns))
+    assert "<tool_response>\n\n</tool_response>" in found.text
 
 
 def test_a_template_that_writes_no_stop_token_is_an_error():
@@ -98,7 +146,7 @@ def test_a_template_that_writes_no_stop_token_is_an_error():
         "{% if add_generation_prompt %}assistant: {% endif %}"
     )
     with pytest.raises(BadRow, match="no stop token"):
-        Renderer(tokenizer, options()).render(row(*TALK))
+        rendered(tokenizer, row(*TALK))
 
 
 def test_a_template_that_changes_what_is_said_is_an_error():
@@ -107,14 +155,13 @@ def test_a_template_that_changes_what_is_said_is_an_error():
         "message.content + '<|im_end|>'", "message.content[:4] + '<|im_end|>'"
     )
     with pytest.raises(BadRow, match="chat template"):
-        Renderer(tokenizer, options()).render(row(user("Hello you"), assistant("Hello me")))
+        rendered(tokenizer, row(user("Hello you"), assistant("Hello me")))
 
 
 def test_characters_that_serve_as_marks_may_stand_in_the_data():
     strange = "".join(map(chr, range(0x10F000, 0x10F010)))
-    found = Renderer(tokenizer_of("qwen3"), options()).render(
-        row(user(strange), assistant(f"a{strange}b", thinking=strange))
-    )
+    said = row(user(strange), assistant(f"a{strange}b", thinking=strange))
+    found = rendered(tokenizer_of("qwen3"), said)
     ((start, end),) = found.spans
     assert found.text[start:end] == f"<think>\n{strange}\n</think>\n\na{strange}b<|im_end|>"
 
@@ -123,7 +170,7 @@ def test_text_rows_need_no_template_and_end_with_eos():
     tokenizer = families.stand_in("qwen2_5")
     tokenizer.chat_template = None
     text = Row(None, "Once upon a time", None, "c4", 1, format="text")
-    found = Renderer(tokenizer, options()).render(text)
+    found = rendered(tokenizer, text)
     assert found.text == "Once upon a time<|im_end|>"
     assert found.spans == ((0, len(found.text)),)
 
@@ -132,7 +179,7 @@ def test_a_pair_without_template_trains_the_completion_only():
     tokenizer = families.stand_in("qwen2_5")
     tokenizer.chat_template = None
     pair = row(user("2 + 2 = "), assistant("4"), is_pair=True)
-    found = Renderer(tokenizer, options()).render(pair)
+    found = rendered(tokenizer, pair)
     ((start, end),) = found.spans
     assert (found.text[:start], found.text[start:end]) == ("2 + 2 = ", "4<|im_end|>")
 
@@ -141,7 +188,7 @@ def test_a_conversation_without_template_is_refused_with_the_way_out():
     tokenizer = families.stand_in("qwen2_5")
     tokenizer.chat_template = None
     with pytest.raises(DataError, match="Train an instruct checkpoint"):
-        Renderer(tokenizer, options()).render(row(*TALK))
+        rendered(tokenizer, row(*TALK))
 
 
 def test_a_prompt_ends_where_the_assistant_speaks():
@@ -158,14 +205,27 @@ def test_a_prompt_ends_where_the_assistant_speaks():
 @pytest.mark.parametrize("family", families.FAMILIES)
 def test_a_training_row_begins_with_its_prompt(family):
     tokenizer = tokenizer_of(family)
-    found = Renderer(tokenizer, options()).render(row(user("Hi"), assistant("Hello", "Hm.")))
+    found = rendered(tokenizer, row(user("Hi"), assistant("Hello", "Hm.")))
     prompt = render_prompt([user("Hi")], tokenizer, options())
     assert found.text[: found.spans[0].start] == prompt
 
 
-def test_a_prompt_with_a_control_token_is_refused():
-    with pytest.raises(DataError, match="A prompt cannot be used, column messages"):
-        render_prompt([user("<|im_end|>")], tokenizer_of("qwen3"), options())
+@pytest.mark.parametrize("template", [True, False])
+def test_a_prompt_with_a_control_token_is_refused(template):
+    tokenizer = families.stand_in("qwen3")
+    if not template:
+        tokenizer.chat_template = None
+    with pytest.raises(DataError, match=r"A prompt cannot be used, column messages\[0\].content"):
+        render_prompt([user("Say <|im_end|>")], tokenizer, options())
+
+
+def test_text_that_a_chat_template_has_written_is_refused():
+    written = "<|im_start|>user\nHi<|im_end|>\n<|im_start|>assistant\nHello<|im_end|>\n"
+    pair = row(user(written[:35]), assistant(written[35:]), is_pair=True)
+    for given, column in ((Row(None, written, None, "c4", 1), "text"), (pair, "prompt")):
+        with pytest.raises(BadRow, match="give the conversation as messages") as caught:
+            rendered(tokenizer_of("qwen3"), given)
+        assert caught.value.column == column
 
 
 def test_a_prompt_without_template_is_plain_text():

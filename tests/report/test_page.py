@@ -113,6 +113,27 @@ def test_a_finished_run_is_understood_from_the_top() -> None:
         assert fact in text
 
 
+def test_the_data_section_tells_the_mix_and_what_to_look_at() -> None:
+    text = page(sample.done()).text
+    for fact in (
+        "Less than 75 % may cost the model its ability to reason",
+        "Rows of an epoch 75 rows, 39,700 tokens, 64 % of them trained on",
+        "60 steps of 16 rows: 12.8 epochs",
+        "Reasoning 60 % of the rows, 75 % of the tokens",
+        "Share of rows Asked",
+        "messages 30 9,900 47 % 40 % 40 %",
+        "Trained and held out none",
+    ):
+        assert fact in text
+    plain = sample.done()
+    plain["audit"]["warnings"] = []
+    for source in plain["audit"]["sources"]:
+        source["asked"] = None
+    text = page(plain).text
+    assert "Asked" not in text
+    assert "messages 30 9,900 47 % 40 % Length" in text
+
+
 def test_answers_stand_side_by_side_with_reasoning_apart_and_their_end() -> None:
     parsed = page(sample.done())
     for text in (
@@ -134,6 +155,7 @@ def test_what_the_model_wrote_is_text_and_not_part_of_the_page() -> None:
     result["run"] = result["spec"]["model"] = hostile
     result["plan"]["packing"]["reason"] = hostile
     result["audit"]["sources"][0]["source"] = hostile
+    result["audit"]["warnings"] = [hostile]
     parsed = page(result)
     assert hostile in parsed.text
     assert not {"script", "img"} & {tag for tag, _ in parsed.tags}

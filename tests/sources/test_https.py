@@ -3,6 +3,7 @@ from __future__ import annotations
 import hashlib
 import ipaddress
 import socket
+import time
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler
 from pathlib import Path
@@ -108,6 +109,7 @@ def test_a_private_address_is_refused_without_a_request(web: Web):
         ("https://[::ffff:10.0.0.1]/x.jsonl", "no public address"),
         ("https://127.0.0.2/x.jsonl", "no public address"),
         ("https://localhost.localdomain.invalid/x", "no host"),
+        ("https://xn--a.b/x.jsonl", "an address that is none"),
         ("http://127.0.0.1/x.jsonl", "only https:// is read"),
         ("file:///etc/passwd", "only https:// is read"),
         ("https://user:secret@data.example/x.jsonl", "only https:// is read"),
@@ -210,6 +212,18 @@ def test_a_server_that_drips_is_cut_off_in_time(web: Web, tmp_path: Path):
         fetch(web, "/train.jsonl", tmp_path, max_seconds=0.3)
 
 
+def test_a_server_that_drips_its_headers_is_cut_off_in_time(web: Web, tmp_path: Path):
+    def drip(request: BaseHTTPRequestHandler) -> None:
+        request.wfile.write(b"HTTP/1.1 200 OK\r\nX-Slow: ")
+        while True:
+            request.wfile.write(b"x")
+            time.sleep(0.05)
+
+    web.answers["/train.jsonl"] = drip
+    with pytest.raises(Unavailable, match="took longer than 0 s"):
+        fetch(web, "/train.jsonl", tmp_path, max_seconds=0.4)
+
+
 @pytest.mark.parametrize(("etag", "ranges"), [('"v1"', 1), (None, 0), ('W/"v1"', 0)])
 def test_a_download_that_breaks_goes_on_where_the_server_can(
     web: Web, tmp_path: Path, etag: str | None, ranges: int
@@ -268,11 +282,11 @@ def test_the_suffix_comes_from_the_path_or_the_content_type(
 
 @pytest.mark.parametrize(
     ("path", "kind"),
-    [("/export", "text/html"), ("/rows.csv", "text/csv"), ("/rows.jsonl.gz", "application/json")],
+    [("/export", "text/html"), ("/rows.xlsx", "text/csv"), ("/rows.tar.gz", "application/json")],
 )
 def test_what_cannot_be_read_is_refused(web: Web, path: str, kind: str):
     web.serve(path, ROWS, Content_Type=kind)
-    with pytest.raises(DataError, match=r"read are \.parquet, \.jsonl, \.json"):
+    with pytest.raises(DataError, match=r"read are \.parquet, .*\.gz or \.zst"):
         resolve_dataset(source(web.url(path, HOST)), limits_of(web))
 
 

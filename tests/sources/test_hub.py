@@ -255,7 +255,7 @@ def test_a_dataset_comes_as_its_readme_says(hub: HubDouble, tmp_path: Path):
         ("org/rows?config=nope", None, NotFound, "no configuration 'nope'"),
         ("org/rows@nope", None, NotFound, "no revision 'nope'"),
         ("org/script", None, DataError, r"script\.py: loading scripts and pickles are not run"),
-        ("org/table", None, DataError, r"stored as \.csv"),
+        ("org/table", None, DataError, r"stored as \.arrow"),
         ("org/none", "hf_reader", NotFound, "no such dataset for this token"),
         ("org/gated", None, AccessRefused, "is gated"),
     ],
@@ -266,7 +266,7 @@ def test_a_dataset_that_cannot_be_read_says_why(
     hub.add_account("hf_reader", "reader", role="read")
     hub.add_repo("datasets", "org/rows", SPLITS)
     hub.add_repo("datasets", "org/script", {"script.py": b"x", "README.md": b"#"})
-    hub.add_repo("datasets", "org/table", {"train.csv": b"a,b"})
+    hub.add_repo("datasets", "org/table", {"train.arrow": b"a,b"})
     # No README: only asking for a data file can meet the gate.
     hub.add_repo("datasets", "org/gated", {"train.json": b"[]"}, gated=True, token=TOKEN)
     with pytest.raises(error, match=told):

@@ -93,8 +93,8 @@ def test_another_sha256_than_asked_for_is_refused_with_both(tmp_path: Path):
     assert hashlib.sha256(b"changed").hexdigest() in str(caught.value)
 
 
-@pytest.mark.parametrize(("name", "error"), [("none.jsonl", NotFound), ("here.csv", DataError)])
+@pytest.mark.parametrize(("name", "error"), [("none.jsonl", NotFound), ("here.xlsx", DataError)])
 def test_a_path_that_cannot_be_read_says_why(tmp_path: Path, name: str, error: type[Exception]):
-    (tmp_path / "here.csv").write_bytes(b"a,b")
+    (tmp_path / "here.xlsx").write_bytes(b"a,b")
     with pytest.raises(error, match=name):
         resolve_dataset(source(str(tmp_path / name)), NOBODY)

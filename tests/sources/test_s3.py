@@ -165,9 +165,9 @@ def test_a_prefix_does_not_match_the_beginning_of_another_name(put: Put, credent
 
 
 def test_a_suffix_that_is_not_read_is_told(put: Put, credentials: Credentials):
-    uri = put({"rows.csv": b"a,b"})
-    with pytest.raises(DataError, match=r"rows\.csv.*convert it"):
-        resolve_dataset(source(f"{uri}/rows.csv"), credentials)
+    uri = put({"rows.xlsx": b"a,b"})
+    with pytest.raises(DataError, match=r"rows\.xlsx.*convert it"):
+        resolve_dataset(source(f"{uri}/rows.xlsx"), credentials)
 
 
 def test_another_sha256_is_refused(put: Put, credentials: Credentials, tmp_path: Path):

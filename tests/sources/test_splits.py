@@ -131,12 +131,18 @@ def test_a_split_that_is_not_there_is_answered_with_the_splits():
         choose(["train.jsonl", "test.jsonl"], split="dev2")
 
 
-@pytest.mark.parametrize("name", ["train.csv", "train.jsonl.gz", "train.jsonl.zst", "train.txt"])
+@pytest.mark.parametrize("name", ["train.xlsx.zip", "train.tar.gz", "train.arrow", "train.txt"])
 def test_a_suffix_that_is_not_read_is_told(name: str):
-    with pytest.raises(DataError, match=r"read are \.parquet, \.jsonl, \.json: convert it"):
+    with pytest.raises(DataError, match=r"read are \.parquet, .*\.gz or \.zst: convert"):
         choose([name])
     with pytest.raises(DataError, match="convert it"):
         choose_in_folder([name], "train", "Dataset x")
+
+
+@pytest.mark.parametrize("kind", [".parquet", ".jsonl", ".ndjson", ".json", ".csv", ".tsv"])
+@pytest.mark.parametrize("packed", ["", ".gz", ".zst"])
+def test_every_kind_is_read_also_when_packed(kind: str, packed: str):
+    assert choose([f"train{kind}{packed}", f"test{kind}{packed}"]) == [f"train{kind}{packed}"]
 
 
 @pytest.mark.parametrize("name", ["squad.py", "data.pkl", "train.pt", "x.pickle"])
@@ -159,5 +165,5 @@ def test_a_folder_is_read_whole_but_for_other_splits():
 
 
 def test_a_folder_with_a_file_that_cannot_be_read_is_not_read_in_part():
-    with pytest.raises(DataError, match=r"stored as \.csv \(a\.jsonl, b\.csv\)"):
-        choose_in_folder(["a.jsonl", "b.csv"], "train", "x")
+    with pytest.raises(DataError, match=r"stored as \.arrow \(a\.jsonl, b\.arrow\)"):
+        choose_in_folder(["a.jsonl", "b.arrow"], "train", "x")

@@ -3,47 +3,61 @@
 from __future__ import annotations
 
 import re
-from typing import NamedTuple
+from collections.abc import Sequence
+from typing import Any
 
-from job.data import marks
-from job.data.marks import Turn
+from job.data.mask import marks
+from job.data.mask.marks import Turn
+from job.data.mask.rendered import Span
+from job.data.mask.template import ChatTemplate
 from job.data.rows import BadRow, Message
-from job.data.template import ChatTemplate
 
 _SCAFFOLD = re.compile(r"(?:\s|</?think>)*")
 """What a generation prompt may add for the model's reasoning and a given answer not contain."""
 
 
-class Span(NamedTuple):
-    """Characters [start, end) of a text."""
-
-    start: int
-    end: int
-
-
 class MarkedText:
-    """One conversation as the template draws it, with the places of what was said."""
+    """One conversation, or its beginning, as the template draws it.
+
+    Attributes:
+        text: what the template prints; slots of hidden characters are still in it.
+        places: mark -> its place in the text.
+        control: the control tokens that the template wrote, in order.
+    """
 
     def __init__(
         self,
         template: ChatTemplate,
-        turns: list[Turn],
+        tools: list[dict[str, Any]] | None,
+        turns: Sequence[Turn],
         said: list[Message],
-        tools: list[Message] | None,
         effort: str | None,
     ) -> None:
+        """turns, said: the turns of the conversation as they are, and marked.
+
+        Raises:
+            BadRow: the template leaves out or changes what is said.
+        """
         self._template, self._turns, self._said = template, turns, said
         self._tools, self._effort = tools, effort
-        self.text, self.places = self._draw(len(turns), prompt=False)
-        untouched = template.render([marks.plain(turn) for turn in turns], tools, effort)
-        if marks.fill_slots(untouched, turns) != self.text:
+        self._marks = {
+            mark for t in turns for part in t.parts for mark in (part.before, part.after)
+        }
+        drawn = self._render(said, turns, prompt=False)
+        self.control = template.control.findall(drawn)
+        self.text, self.places = marks.take_out(drawn, self._marks)
+        untouched = self._render([marks.plain(turn) for turn in turns], turns, prompt=False)
+        if untouched != self.text:
             raise BadRow("the model's chat template changes what is said in this conversation")
         self._check_all_said()
 
+    def _render(self, said: list[Message], turns: Sequence[Turn], *, prompt: bool) -> str:
+        text = self._template.render(said, self._tools, self._effort, prompt=prompt)
+        return marks.fill_slots(text, turns)
+
     def _draw(self, count: int, *, prompt: bool) -> tuple[str, dict[str, int]]:
-        text = self._template.render(self._said[:count], self._tools, self._effort, prompt=prompt)
-        turns = self._turns[:count]
-        return marks.locate(marks.fill_slots(text, turns), turns)
+        text = self._render(self._said[:count], self._turns[:count], prompt=prompt)
+        return marks.take_out(text, self._marks)
 
     def _check_all_said(self) -> None:
         last = self._turns[-1]
@@ -55,12 +69,16 @@ class MarkedText:
                         f"the model's chat template leaves out its {part.name}", turn.column
                     )
 
-    def dropped_thinking(self) -> int:
-        """Turns whose reasoning is not in the text."""
-        return sum(
-            part.name == "thinking" and part.before not in self.places
-            for turn in self._turns
-            for part in turn.parts
+    def shows_thinking(self, turn: Turn) -> bool:
+        """Whether the turn's reasoning is in the text."""
+        if turn.thinking:
+            return True
+        return any(part.name == "thinking" and part.before in self.places for part in turn.parts)
+
+    def drops_thinking(self, turn: Turn) -> bool:
+        """Whether the template left the turn's reasoning out."""
+        return any(
+            part.name == "thinking" and part.before not in self.places for part in turn.parts
         )
 
     def _bounds(self, index: int, places: dict[str, int]) -> Span:
@@ -79,20 +97,24 @@ class MarkedText:
         opening = text[self._bounds(index - 1, places).end :]
         begin = self._bounds(index - 1, self.places).end
         given = self.text[begin : self._bounds(index, self.places).start]
-        common = _common(opening, given)
-        if not _SCAFFOLD.fullmatch(opening, common):
+        ends = range(
+            _common(opening, given), -1, -1
+        )  # backwards out of a tag: <t|hink>, <t|ool_call>
+        common = next((i for i in ends if _SCAFFOLD.fullmatch(opening, i)), None)
+        if common is None:
             raise BadRow(
                 "the model's chat template begins this turn otherwise than it prompts for one",
                 self._turns[index].column,
             )
         return begin + common
 
-    def end(self, index: int, stop: re.Pattern[str]) -> tuple[int, Span]:
+    def end(self, index: int) -> tuple[int, Span]:
         """Where the turn ends, and its stop token.
 
         Raises:
             BadRow: no stop token follows, so that the model would never learn to stop.
         """
+        stop = self._template.stop
         last = self._bounds(index, self.places).end
         native_calls = "tool_calls" in self._turns[index].message
         if native_calls:
@@ -103,6 +125,10 @@ class MarkedText:
             found = stop.match(self.text, last)
         if found is None:
             raise BadRow("no stop token follows what the assistant says", self._turns[index].column)
+        eos = self._template.any_eos
+        if eos and found[1] != eos and self.text.startswith(eos, found.end()):
+            # Cohere's ends an answer with a token of its own, and then the turn.
+            return found.end() + len(eos), Span(found.end(), found.end() + len(eos))
         return found.end(), Span(*found.span(1))
 
     def _closing(self, index: int, last: int) -> int:
@@ -115,5 +141,7 @@ class MarkedText:
 
 def _common(one: str, other: str) -> int:
     """Length of the common beginning."""
+    if other.startswith(one):
+        return len(one)
     pairs = enumerate(zip(one, other, strict=False))
     return next((i for i, (a, b) in pairs if a != b), min(len(one), len(other)))

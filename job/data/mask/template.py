@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from functools import cached_property
+from re import Pattern
 from typing import TYPE_CHECKING, Any, Literal
 
 import jinja2
 
+from job.data.mask.control import any_of, is_control, tags_in
 from job.data.rows import BadRow, Message
 from job.errors import DataError
 
@@ -18,13 +21,16 @@ if TYPE_CHECKING:
 
 ReasoningMode = Literal["template:thinking", "template:reasoning_content", "think-tags"]
 
-_THOUGHT, _ANSWER, _RESULT, _NAME = (
+_THOUGHT, _ANSWER, _RESULT, _SYSTEM = (
     "Sentinelthought",
     "Sentinelanswer",
     "Sentinelresult",
-    "probe_fn",
+    "Sentinelsystem",
 )
-_CALL = {"type": "function", "function": {"name": _NAME, "arguments": {}}}
+_NAME, _OTHER = "probe_fn", "other_fn"
+_CALL, _SECOND = (
+    {"type": "function", "function": {"name": name, "arguments": {}}} for name in (_NAME, _OTHER)
+)
 _TOOL = {
     "type": "function",
     "function": {
@@ -43,6 +49,10 @@ class EncodeOptions:
         max_seq_length: tokens.
         max_dropped: share of rows, 0 to 1.
         template_date: ISO day, which the template prints instead of today.
+        expand_turns: one example for each turn of the assistant: the conversation up to it, with
+            only that turn trained. A template that drops the thinking of earlier turns (Harmony's,
+            Qwen 3's) so shows all of it, each in its own example; one that keeps all thinking
+            gives as many examples. With `train_on="all"` every token of each is trained.
     """
 
     train_on: Literal["all", "assistant", "final"]
@@ -51,6 +61,7 @@ class EncodeOptions:
     max_seq_length: int
     reasoning_effort: str
     template_date: str
+    expand_turns: bool = False
 
 
 class ChatTemplate:
@@ -64,7 +75,8 @@ class ChatTemplate:
             )
         self._tokenizer = tokenizer
         self._effort = options.reasoning_effort
-        self._day = datetime.fromisoformat(options.template_date)
+        day = datetime.fromisoformat(options.template_date)
+        self._dates = {"strftime_now": day.strftime, "date_string": day.strftime("%d %b %Y")}
 
     @property
     def exists(self) -> bool:
@@ -94,8 +106,7 @@ class ChatTemplate:
                 tokenize=False,
                 add_generation_prompt=prompt,
                 reasoning_effort=effort or self._effort,
-                strftime_now=self._day.strftime,
-                date_string=self._day.strftime("%d %b %Y"),
+                **self._dates,
             )
         except (jinja2.TemplateError, TypeError) as error:
             raise BadRow(f"the model's chat template refuses it ({error})") from error
@@ -121,6 +132,12 @@ class ChatTemplate:
         return _NAME in self._probe([{"role": "assistant", "content": "", "tool_calls": [_CALL]}])
 
     @cached_property
+    def says_many_calls(self) -> bool:
+        """Whether the template writes several calls in one turn."""
+        turn = {"role": "assistant", "content": "", "tool_calls": [_CALL, _SECOND]}
+        return _OTHER in self._probe([turn])
+
+    @cached_property
     def says_results(self) -> bool:
         """Whether the template writes turns of the role `tool`."""
         call: Message = {"role": "assistant", "content": _ANSWER}
@@ -135,40 +152,70 @@ class ChatTemplate:
         """Whether the template writes the schemas of `tools`."""
         return _NAME in self._probe([{"role": "assistant", "content": _ANSWER}], [_TOOL])
 
-    def _probe(self, turns: list[Message], tools: list[dict[str, Any]] | None = None) -> str:
+    @cached_property
+    def says_system(self) -> bool:
+        """Whether the template writes a system turn."""
+        system = {"role": "system", "content": _SYSTEM}
+        return _SYSTEM in self._probe([{"role": "assistant", "content": _ANSWER}], before=[system])
+
+    @cached_property
+    def is_harmony(self) -> bool:
+        """Whether answers go to a channel of OpenAI's Harmony format."""
+        answer = self._probe([{"role": "assistant", "content": _ANSWER}])
+        return f"<|channel|>final<|message|>{_ANSWER}" in answer
+
+    def _probe(
+        self,
+        turns: list[Message],
+        tools: list[dict[str, Any]] | None = None,
+        before: Sequence[Message] = (),
+    ) -> str:
         if not self.exists:
             return ""
+        question = {"role": "user", "content": "Sentinelquestion"}
         try:
-            return self.render([{"role": "user", "content": "Sentinelquestion"}, *turns], tools)
+            return self.render([*before, question, *turns], tools)
         except BadRow:
             return ""  # what it refuses, it cannot say
 
     @cached_property
-    def added(self) -> re.Pattern[str]:
-        """Matches any token that stands for itself, longest first; one of them ends a turn."""
-        tokens = [t.content for t in self._tokenizer.added_tokens_decoder.values()]
-        return _any_of([token for token in tokens if token.strip()])
+    def added(self) -> Pattern[str]:
+        """Matches any token that stands for itself."""
+        tokens = self._tokenizer.added_tokens_decoder.values()
+        return any_of(token.content for token in tokens if token.content.strip())
 
     @cached_property
-    def control(self) -> re.Pattern[str]:
-        """Matches tokens that steer the model, which the content of a row must not hold.
+    def stop(self) -> Pattern[str]:
+        """Matches what may end a turn: the first token that stands for itself; it is group 1."""
+        return re.compile(rf"\s*({self.added.pattern})")
 
-        Those are the special ones, and the others that the template itself writes (Qwen's
-        `<think>` is not marked special).
+    @cached_property
+    def control_ids(self) -> dict[str, int]:
+        """The tokens that steer the model, which nothing but the template may write; text -> id.
+
+        Those are the special ones, and others that look like them (Qwen's `<think>` is not marked
+        special).
         """
         source = str(self._tokenizer.chat_template or "")
-        return _any_of(
-            [
-                token.content
-                for token in self._tokenizer.added_tokens_decoder.values()
-                if token.content.strip() and (token.special or token.content in source)
-            ]
-        )
+        return {
+            token.content: id_
+            for id_, token in self._tokenizer.added_tokens_decoder.items()
+            if is_control(token.content, token.special, source)
+        }
 
-    def refuse_control(self, text: str, column: str) -> None:
-        """Raises BadRow when the text would smuggle in a control token."""
-        if found := self.control.search(text):
-            raise BadRow(f"holds the model's control token {found[0]}", column)
+    @cached_property
+    def control(self) -> Pattern[str]:
+        """Matches a control token."""
+        return any_of(self.control_ids)
+
+    @cached_property
+    def guarded(self) -> Pattern[str]:
+        """Matches what the template must not meet in the content of a row.
+
+        Beside control tokens those are tags that it mentions: DeepSeek-R1's cuts an answer at
+        </think>.
+        """
+        return any_of([*self.control_ids, *tags_in(str(self._tokenizer.chat_template or ""))])
 
     @cached_property
     def bos(self) -> str:
@@ -177,6 +224,11 @@ class ChatTemplate:
         starts = self._tokenizer("a").input_ids[0] == bos
         return str(self._tokenizer.bos_token) if bos is not None and starts else ""
 
+    @cached_property
+    def any_eos(self) -> str:
+        """The tokenizer's EOS token, or "" where it has none."""
+        return str(self._tokenizer.eos_token or "")
+
     @property
     def eos(self) -> str:
         """The token that ends plain text.
@@ -184,11 +236,6 @@ class ChatTemplate:
         Raises:
             DataError: the tokenizer has none, so the model could not learn to stop.
         """
-        if self._tokenizer.eos_token is None:
+        if not self.any_eos:
             raise DataError("The model's tokenizer has no EOS token, so text could not end.")
-        return str(self._tokenizer.eos_token)
-
-
-def _any_of(tokens: list[str]) -> re.Pattern[str]:
-    longest_first = sorted(tokens, key=len, reverse=True)
-    return re.compile("|".join(map(re.escape, longest_first)) or r"(?!)")
+        return self.any_eos

@@ -1,0 +1,1 @@
+"""A row to token ids and labels: rendered by the checkpoint's template, masked, and proved."""
