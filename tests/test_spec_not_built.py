@@ -13,9 +13,6 @@ NOT_YET = {
     "reasoning_share": "0.75",
     "expand_turns": "true",
     "packing": "true",
-    "checkpoint_minutes": "10",
-    "resume": "auto",
-    "max_attempts": "3",
     "max_hours": "1",
     "max_cost_usd": "1",
     "gpu_usd_per_hour": "1",
@@ -52,9 +49,9 @@ def test_a_webhook_secret_without_webhooks_is_refused():
 
 
 def test_what_already_holds_may_be_said_out_loud():
-    said = {"JOB_RESUME": "never", "JOB_PACKING": "false", "JOB_EXPAND_TURNS": "no"}
+    said = {"JOB_PACKING": "false", "JOB_EXPAND_TURNS": "no"}
     said |= {"JOB_REPORT_TO": "none", "JOB_ON_FINISH": "exit"}
-    assert read_spec(GOOD | said).resume == "never"
+    assert read_spec(GOOD | said).packing == "false"
 
 
 def test_every_key_without_an_effect_is_in_the_table_above():
