@@ -72,7 +72,7 @@ def writing(parent: Path, step: int, run: dict[str, Any]) -> Iterator[Path]:
     flush(aside)
     shutil.rmtree(place, ignore_errors=True)  # a damaged one of the same step
     aside.rename(place)
-    flush(parent)
+    _flush_one(parent)
 
 
 def listed(folder: Path) -> Checkpoint:
@@ -126,21 +126,23 @@ def names(parent: Path) -> list[str]:
 
 
 def superfluous(there: list[str], newest: str) -> list[str]:
-    """Which of these names can go now that `newest` is written.
+    """Which of these names can go now that `newest` is written: all but it and the one before it.
 
-    Kept are `newest` and the one before it. What is newer is of an earlier start that got further,
-    and was passed over as damaged.
+    What is newer stays: the trainer may have written it meanwhile.
     """
-    kept = sorted({newest, *there}, key=step_of)
-    kept = kept[: kept.index(newest) + 1][-_KEPT:]
-    return [name for name in there if name not in kept]
+    older = sorted((name for name in there if step_of(name) < step_of(newest)), key=step_of)
+    return older[: 1 - _KEPT]
 
 
 def flush(folder: Path) -> None:
     """Make a folder's files, and the names in it, survive a power cut."""
-    for path in [*(p for p in folder.rglob("*") if not p.is_symlink()), folder]:
-        handle = os.open(path, os.O_RDONLY)
-        try:
-            os.fsync(handle)
-        finally:
-            os.close(handle)
+    for path in [*(path for path in folder.rglob("*") if not path.is_symlink()), folder]:
+        _flush_one(path)
+
+
+def _flush_one(path: Path) -> None:
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

@@ -93,9 +93,7 @@ def find_checkpoint(
         JobError: a destination does not answer; what it may hold is not given up for that.
     """
     if spec.resume == "never":
-        shutil.rmtree(parent, ignore_errors=True)
-        for destination in destinations:
-            destination.drop_checkpoints()
+        remove_checkpoints(parent, destinations)
         return None
     best = checkpoints.newest(parent, spec.spec_hash, say)
     for destination in destinations:
@@ -107,6 +105,13 @@ def find_checkpoint(
                 best = found
                 break
     return best
+
+
+def remove_checkpoints(parent: Path, destinations: list[Destination]) -> None:
+    """Remove all of them, here and everywhere."""
+    shutil.rmtree(parent, ignore_errors=True)
+    for destination in destinations:
+        destination.drop_checkpoints()
 
 
 def _fetch(

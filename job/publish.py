@@ -139,7 +139,7 @@ class Publisher:
         shutil.rmtree(self.folder / FOLDER, ignore_errors=True)
         for destination in self.destinations:
             try:
-                destination.drop_checkpoints()
+                destination.tidy()
             except JobError as error:
                 message = f"{destination.uri}: checkpoints are left there: {error.message}"
                 self.log.emit("warning", message=message)

@@ -23,7 +23,7 @@ from job.credentials import Credentials
 from job.errors import InternalError, JobError, OutOfResources, Stopped, UsageError
 from job.events import EventLog, clean
 from job.inputs import fetch_base, model_folder
-from job.mirror import Mirror, find_checkpoint
+from job.mirror import Mirror, find_checkpoint, remove_checkpoints
 from job.publish import Publisher
 from job.record import Record, describe, describe_dataset
 from job.signals import Signals, StopNow
@@ -203,6 +203,7 @@ class Run:
         run = self.identity(inputs)
         if checkpoint and checkpoint.run != run:
             self.warn("model or data have changed since the last start: training begins anew")
+            remove_checkpoints(self.folder / FOLDER, self.publisher.destinations)
             checkpoint = None
         request = {
             "train": [files_of(dataset) for dataset in inputs.train],

@@ -105,6 +105,9 @@ class Destination(Protocol):
     def drop_checkpoints(self) -> None:
         """Remove all of them."""
 
+    def tidy(self) -> None:
+        """Once the receipt is there: remove checkpoints, and what killed processes have left."""
+
     def release(self) -> None:
         """Give the claim back and end its heartbeat. Never raises a JobError."""
 

@@ -206,6 +206,9 @@ class HubDestination:
     def drop_checkpoints(self) -> None:
         hub_checkpoints.drop(self._api, self._repo, self._budget)
 
+    def tidy(self) -> None:
+        self.drop_checkpoints()
+
     def release(self) -> None:
         self._heads = {}
 

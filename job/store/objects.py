@@ -132,6 +132,13 @@ class ObjectDestination:
     def drop_checkpoints(self) -> None:
         checkpoints.drop(self.store)
 
+    def tidy(self) -> None:
+        self.drop_checkpoints()
+        for key in self.store.list("."):  # of a check, or of a file that was being written
+            self.store.delete(key)
+        if self._heartbeat is None:  # an earlier start has written the receipt
+            self.store.delete(CLAIM)
+
     def release(self) -> None:
         if self._heartbeat is not None:
             with contextlib.suppress(JobError):
