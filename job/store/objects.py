@@ -136,7 +136,8 @@ class ObjectDestination:
         self.drop_checkpoints()
         for key in self.store.list("."):  # of a check, or of a file that was being written
             self.store.delete(key)
-        if self._heartbeat is None:  # an earlier start has written the receipt
+        # An earlier start has written the receipt, and was killed before it gave its claim up.
+        if self._heartbeat is None and self.store.get(CLAIM) is not None:
             self.store.delete(CLAIM)
 
     def release(self) -> None:

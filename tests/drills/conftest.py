@@ -19,6 +19,7 @@ import pytest
 
 from job.credentials import read_credentials
 from job.receipt import verify_uri
+from job.spec import read_spec
 from tests.drills.trainer import WEIGHTS, Toy
 from tests.jobs import ROOT, Ended, events, job, until, wait
 
@@ -87,6 +88,9 @@ class Drill:
 
     def said(self, kind: str = "") -> list[dict[str, Any]]:
         return [event for event in events(self.folder) if kind in ("", event["event"])]
+
+    def spec_hash(self) -> str:
+        return read_spec(self.environ).spec_hash
 
     def moved(self) -> None:
         """The machine is gone with its work dir; the destination stays."""
