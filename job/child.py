@@ -187,12 +187,13 @@ def kernel_kills(root: Path = Path("/sys/fs/cgroup"), own: Path = OWN_CGROUP) ->
     Source: `oom_kill` in cgroup v2's `memory.events` (the kernel's admin-guide/cgroup-v2). Version
     1, and a process in the root cgroup, have no such file.
     """
-    with contextlib.suppress(OSError):
-        lines = own.read_text(encoding="utf-8").splitlines()
-        (group,) = (line.removeprefix("0::") for line in lines if line.startswith("0::"))
-        events = (root / group.strip("/") / "memory.events").read_text(encoding="utf-8")
-        return int(dict(line.split() for line in events.splitlines())["oom_kill"])
-    return None
+    try:
+        groups = own.read_text(encoding="utf-8").splitlines()
+        group = next(line.removeprefix("0::/") for line in groups if line.startswith("0::"))
+        events = (root / group / "memory.events").read_text(encoding="utf-8")
+    except (OSError, StopIteration):
+        return None
+    return int(dict(line.split() for line in events.splitlines())["oom_kill"])
 
 
 def death(module: str, code: int, *, stopped: bool, by_kernel: bool | None = None) -> JobError:

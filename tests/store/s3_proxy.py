@@ -27,6 +27,7 @@ class S3Proxy(LoopbackServer):
         self.faults: list[tuple[str, int, str]] = []  # method, status, code
         self.held, self._go = threading.Event(), threading.Event()
         self._holding = ("", "")
+        self._refused = ("", "", 0, "")
         proxy = self
 
         class Bound(_Handler):
@@ -45,6 +46,14 @@ class S3Proxy(LoopbackServer):
     def flip_a_bit(self) -> None:
         """Damage the next body that is sent."""
         self.faults.append(("PUT", 0, "flip"))
+
+    def refuse_path(self, method: str, part: str, status: int, code: str) -> None:
+        """Answer every request for a path with this part in it with an S3 error."""
+        self._refused = (method, part, status, code)
+
+    def refused(self, method: str, path: str) -> tuple[int, str]:
+        wanted, part, status, code = self._refused
+        return (status, code) if method == wanted and part in path else (0, "")
 
     def hold(self, method: str, ending: str) -> None:
         """Let requests for paths with this ending wait; `held` tells of the first."""
@@ -81,7 +90,9 @@ class _Handler(BaseHTTPRequestHandler):
         if self.owner.holds(self.command, self.path):
             self.close_connection = True
             return
-        status, code = self.owner.take(self.command)
+        status, code = self.owner.refused(self.command, self.path)
+        if not status:
+            status, code = self.owner.take(self.command)
         if status:
             error = f"<Error><Code>{code}</Code><Message>ordered by a test</Message></Error>"
             self._send(status, [], error.encode())
