@@ -7,6 +7,7 @@ reader sees only whole ones. The branch is deleted after success.
 from __future__ import annotations
 
 import contextlib
+import shutil
 from functools import partial
 from pathlib import Path
 
@@ -63,6 +64,7 @@ def get(api: HfApi, repo: str, name: str, into: Path, budget: float) -> None:
             path = into / safe_key(file.removeprefix(prefix))
             path.parent.mkdir(parents=True, exist_ok=True)
             Path(ask(f"hf://{repo}@{BRANCH}", budget, fetch)).rename(path)
+    shutil.rmtree(into / ".hub", ignore_errors=True)  # the client's own notes
 
 
 def drop(api: HfApi, repo: str, budget: float) -> None:
