@@ -181,6 +181,10 @@ def event_lines(event: Event) -> list[str]:
         return plan_lines(event["settings"])
     elif kind == "eval":
         text = f"held-out loss {words.loss(event['loss'])} at step {event['step']}"
+    elif kind == "resumed":
+        text = f"going on after step {event['step']}"
+    elif kind == "mirrored":
+        text = f"checkpoint of step {event['step']} is at {event['uri']}"
     elif kind == "sample":
         text = sample_line(event)
     elif kind in ("warning", "failed"):
