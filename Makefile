@@ -63,11 +63,16 @@ docs: setup
 
 # --- tests --------------------------------------------------------------------------------------
 
-.PHONY: test test-gpu
+.PHONY: test drills test-gpu
 
 test: setup
 	$(PY) examples/smollm2.py '$(DEMO)/model'
-	$(PY) -m pytest -m 'not gpu and not image'
+	$(PY) -m pytest -m 'not gpu and not image and not drill'
+
+# Every failure drill, also the long ones: each file boundary, fifty runs killed at random.
+drills: setup
+	$(PY) examples/smollm2.py '$(DEMO)/model'
+	timeout 3600 $(PY) -m pytest tests/drills tests/train/test_interrupted.py
 
 # On a machine with one NVIDIA GPU and the locked packages; fails, never skips, without a GPU.
 test-gpu:

@@ -7,9 +7,11 @@ other exception is a bug: its traceback is in the log, its exit code is 70.
 
 from __future__ import annotations
 
+import ctypes
 import errno
 import json
 import os
+import signal
 import socket
 import sys
 import threading
@@ -79,9 +81,16 @@ def as_job_error(error: Exception) -> JobError:
     return InternalError(f"{text[:2000]} (the traceback is in trainer.log)")
 
 
+def end_with_supervisor() -> None:
+    """Have the kernel kill this process when the supervisor dies, so that no trainer works on in
+    the folder of a run that is started again (prctl(2), PR_SET_PDEATHSIG)."""
+    ctypes.CDLL(None).prctl(1, signal.SIGKILL)
+
+
 def run_child(work: Callable[[Channel], None]) -> None:
     """Run `work` as the body of a child process and exit with the code that tells the truth."""
     channel = Channel(int(os.environ[EVENTS_FD_VARIABLE]))
+    end_with_supervisor()
     refuse_network()
     try:
         work(channel)

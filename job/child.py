@@ -31,6 +31,8 @@ ALLOWED_PREFIXES = (
     *("OMP_", "MKL_", "OPENBLAS_"),
 )
 
+OWN_CGROUP = Path("/proc/self/cgroup")
+
 # For device=cpu, read by Unsloth 2026.10.7 when it is imported; job/train/cpu.py has the rest.
 CPU_ENVIRONMENT = {
     "UNSLOTH_ALLOW_CPU": "1",  # else: NotImplementedError, "cannot find any torch accelerator"
@@ -85,6 +87,7 @@ class Child:
         self, module: str, env: Mapping[str, str], log: Path, on_event: Callable[[Event], None]
     ) -> None:
         self.module = module
+        self._kills_before = kernel_kills()
         self.failure: Event | None = None
         self.stopped = False
         self._on_event = on_event
@@ -131,11 +134,15 @@ class Child:
         if self._process.poll() is None:
             self._process.send_signal(signal.SIGTERM)
 
-    def kill(self) -> None:
-        """End it now, with everything it started."""
+    def end(self) -> None:
+        """End it now, with everything it started; waits for nothing, for a signal handler."""
         if self._process.poll() is None:
             self._end_group()
-            self._process.wait()
+
+    def kill(self) -> None:
+        """End it now, with everything it started, and wait until it is gone."""
+        self.end()
+        self._process.wait()
         self._reader.join(5)  # so that no event comes after this
 
     @property
@@ -169,19 +176,47 @@ class Child:
         if self.failure is not None:
             error = BY_CODE.get(self.failure["exit_code"], InternalError)
             raise error(self.failure["message"], problems=self.failure["problems"])
-        raise death(self.module, code, stopped=self.stopped)
+        now = kernel_kills()
+        by_kernel = None if now is None or self._kills_before is None else now > self._kills_before
+        raise death(self.module, code, stopped=self.stopped, by_kernel=by_kernel)
 
 
-def death(module: str, code: int, *, stopped: bool) -> JobError:
-    """The error for a child that ended without a word: by a signal, or by an exit of a library."""
+def kernel_kills(root: Path = Path("/sys/fs/cgroup"), own: Path = OWN_CGROUP) -> int | None:
+    """How many processes of this container the kernel has killed for memory; None if untold.
+
+    Source: `oom_kill` in cgroup v2's `memory.events` (the kernel's admin-guide/cgroup-v2). Version
+    1, and a process in the root cgroup, have no such file.
+    """
+    try:
+        groups = own.read_text(encoding="utf-8").splitlines()
+        group = next(line.removeprefix("0::/") for line in groups if line.startswith("0::"))
+        events = (root / group / "memory.events").read_text(encoding="utf-8")
+    except (OSError, StopIteration):
+        return None
+    return int(dict(line.split() for line in events.splitlines())["oom_kill"])
+
+
+def death(module: str, code: int, *, stopped: bool, by_kernel: bool | None = None) -> JobError:
+    """The error for a child that ended without a word: by a signal, or by an exit of a library.
+
+    Args:
+        by_kernel: whether the kernel killed something for memory meanwhile; None if untold.
+    """
     if code >= 0:
         return InternalError(f"{module} ended with exit code {code}; see trainer.log.")
     name = signal.Signals(-code).name
     if stopped:
         return Stopped(f"Stopped by a signal ({module} ended by {name}); nothing was published.")
     if -code == signal.SIGKILL:
+        advice = "Give the container more memory, or lower JOB_MICRO_BATCH_SIZE."
+        if by_kernel:
+            return OutOfResources(f"{module} was killed by the kernel: memory ran out. {advice}")
+        if by_kernel is None:
+            return OutOfResources(
+                f"{module} was killed by SIGKILL, as the kernel does when memory runs out. {advice}"
+            )
         return OutOfResources(
-            f"{module} was killed by SIGKILL, as the kernel does when memory runs out. Give the "
-            "container more memory, or lower JOB_MICRO_BATCH_SIZE."
+            f"{module} was killed by SIGKILL from outside; the kernel counts no kill for memory "
+            "in this container. Start the same spec again."
         )
     return InternalError(f"{module} was killed by {name}; see trainer.log.")

@@ -20,11 +20,13 @@ from job.errors import InternalError, JobError, OutOfResources, SpecError, Usage
 if TYPE_CHECKING:
     from job.credentials import Credentials
     from job.spec import JobSpec
-    from job.supervisor import Outcome
+    from job.supervisor import Command, Outcome
 
 USAGE = """usage: python entrypoint.py [COMMAND]
 
   run           do the job that the JOB_* variables describe (the default)
+  merge         merge the saved adapter anew, verify and publish; trains nothing
+  publish       publish what is finished; trains and merges nothing
   check         try everything that could fail, show the data and the plan, train nothing;
                 with --quote, what is said about bad rows quotes them
   verify URI    check a receipt against what is stored: s3://… file:///… hf://…
@@ -52,15 +54,33 @@ def main(argv: list[str], environ: Environ) -> int:
 
 
 def _command(name: str) -> Callable[[list[str], Environ], int]:
-    commands = {"run": run, "check": check, "verify": verify, "schema": schema}
+    commands = {
+        **{"run": run, "merge": merge, "publish": publish},
+        **{"check": check, "verify": verify, "schema": schema},
+    }
     if name not in commands:
         raise UsageError(f"Unknown command {name!r}.\n{USAGE}")
     return commands[name]
 
 
 def run(arguments: list[str], environ: Environ) -> int:
-    """`run`: the whole job."""
-    _require(not arguments, "run takes no arguments; the job is described by JOB_* variables.")
+    """`run`: the whole job, or what an earlier start has left of it."""
+    return _job("run", arguments, environ)
+
+
+def merge(arguments: list[str], environ: Environ) -> int:
+    """`merge`: from a saved adapter on; needs no GPU."""
+    return _job("merge", arguments, environ)
+
+
+def publish(arguments: list[str], environ: Environ) -> int:
+    """`publish`: from verified results on; needs no GPU and loads no torch."""
+    return _job("publish", arguments, environ)
+
+
+def _job(command: Command, arguments: list[str], environ: Environ) -> int:
+    message = f"{command} takes no arguments; the job is described by JOB_* variables."
+    _require(not arguments, message)
     spec, credentials = _read(environ)
     from job.events import EventLog
     from job.redact import Redactor
@@ -73,7 +93,7 @@ def run(arguments: list[str], environ: Environ) -> int:
     redact = Redactor(credentials.values())
     log = EventLog(folder, redact, reporter.handle)
     try:
-        outcome = run_job(spec, credentials, environ, log)
+        outcome = run_job(spec, credentials, environ, log, command)
     finally:
         reporter.close()
         log.close()

@@ -8,9 +8,17 @@ from pathlib import Path
 from typing import Any
 
 from job.credentials import Credentials
+from job.errors import NotFound
 from job.events import Progress
 from job.preflight import Findings
-from job.sources import FetchedDataset, FetchedModel, fetch_dataset, fetch_model
+from job.sources import (
+    FetchedDataset,
+    FetchedModel,
+    ModelFacts,
+    fetch_dataset,
+    fetch_model,
+    model_facts,
+)
 from job.spec import JobSpec
 
 
@@ -71,11 +79,36 @@ def fetch_tokenizer(
 
 
 def fetch_base(
-    spec: JobSpec, found: Findings, into: Path, credentials: Credentials, progress: Progress
+    spec: JobSpec, facts: ModelFacts, credentials: Credentials, progress: Progress
 ) -> FetchedModel:
-    """The base model, in a folder below `into` that its name and commit name."""
-    folder = f"{spec.model.uri.replace('://', '_').replace('/', '_')}_{found.model.revision}"
-    return fetch_model(spec.model, found.model, into / folder, credentials, progress)
+    """The base model as `facts` saw it, in a folder that all runs of this work dir share.
+
+    Raises:
+        JobError: as job.sources.fetch_model.
+    """
+    name = spec.model.uri.replace("://", "_").replace("/", "_")
+    into = spec.work_dir / "downloads" / f"{name}_{facts.revision}"
+    return fetch_model(spec.model, facts, into, credentials, progress)
+
+
+def find_base(
+    spec: JobSpec, revision: str | None, credentials: Credentials, progress: Progress
+) -> FetchedModel:
+    """The base that a saved adapter was trained on, in a later start.
+
+    Args:
+        revision: as that training recorded it.
+
+    Raises:
+        NotFound: the model is no longer what it was.
+    """
+    ref = spec.model
+    if ref.scheme == "hf":
+        ref = ref.model_copy(update={"revision": revision})
+    facts = model_facts(ref, credentials)
+    if facts.revision != revision:
+        raise NotFound(f"{ref.uri} is no longer the model that the adapter was trained on.")
+    return fetch_base(spec, facts, credentials, progress)
 
 
 def _described(datasets: list[FetchedDataset]) -> list[dict[str, Any]]:

@@ -8,7 +8,7 @@ per token of a forward pass; its constants are measured (docs/benchmarks.md), no
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from job.errors import SpecError, Unavailable
@@ -98,6 +98,21 @@ def make_plan(spec: JobSpec, config: Mapping[str, Any], weight_bytes: int, gpu: 
             "reserve": RESERVE if gpu else 0,
             "disk": _disk(spec, weight_bytes, config),
         },
+    )
+
+
+def with_smaller_batch(plan: Plan) -> Plan | None:
+    """The same plan with half the micro-batch or less; None when it is one sequence already."""
+    micro = plan.micro_batch_size.value
+    whole = micro * plan.gradient_accumulation.value
+    smaller = [n for n in range(1, micro // 2 + 1) if whole % n == 0]
+    if not smaller:
+        return None
+    size = smaller[-1]
+    return replace(
+        plan,
+        micro_batch_size=Setting(size, f"{micro} did not fit the GPU's memory"),
+        gradient_accumulation=Setting(whole // size, plan.gradient_accumulation.reason),
     )
 
 

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+import shutil
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
+from job.checkpoints import FOLDER
 from job.errors import InternalError, JobError, Stopped
 from job.events import EventLog
 from job.hashing import FileRecord, hash_folder
@@ -14,6 +17,7 @@ from job.receipt import build_receipt
 from job.record import Record
 from job.report import write_card, write_report
 from job.spec import JobSpec
+from job.stages import CARD, Stages
 from job.store import Claim, Destination, Part, is_finished
 
 NOT_IN_RECEIPT = ("run", "spec", "files", "samples", "audit")  # there already, or in the report
@@ -31,6 +35,15 @@ def listed(hashed: Hashed) -> list[dict[str, Any]]:
     ]
 
 
+def grouped(files: list[FileRecord]) -> Hashed:
+    """The same files by part again, named from the part on."""
+    hashed: Hashed = {}
+    for file in files:
+        part, _, path = file.path.partition("/")
+        hashed.setdefault(cast(Part, part), []).append(replace(file, path=path))
+    return hashed
+
+
 @dataclass(frozen=True)
 class Publisher:
     """The destinations of one run, and what is sent there.
@@ -44,6 +57,7 @@ class Publisher:
     destinations: list[Destination]
     log: EventLog
     record: Record
+    stages: Stages
 
     def finished(self) -> list[str]:
         """The receipts, if every destination has one of this very spec; else nothing.
@@ -53,6 +67,16 @@ class Publisher:
         """
         found = [self._finished_at(destination) for destination in self.destinations]
         return [uri for uri in found if uri] if all(found) else []
+
+    def check(self, say: Callable[[str], None]) -> None:
+        """Try every destination.
+
+        Raises:
+            AccessRefused, NotFound, Unavailable: one would fail.
+        """
+        for destination in self.destinations:
+            destination.check()
+            say(f"destination: {destination.uri} can be written")
 
     def acquire(self, owner: str) -> None:
         """Claim every destination, so that no other process mixes in."""
@@ -72,18 +96,10 @@ class Publisher:
         Raises:
             JobError: the first failure, after every destination was tried. All files are kept.
         """
-        self.log.enter("publish", "writing cards and report")
-        if len(self._parts()) < len(self.spec.save):
-            raise InternalError(
-                f"The trainer ended well, and of {', '.join(self.spec.save)} it only left "
-                f"{', '.join(self._parts()) or 'nothing'}; see trainer.log."
-            )
+        if "reported" not in self.stages:
+            self._write_report()
+        hashed = grouped(self.stages.files("reported"))
         result = self.record.result("done")
-        self._write_cards(result)
-        hashed: Hashed = {part: hash_folder(self.folder / part) for part in self._parts()}
-        result["files"] = listed(hashed)
-        write_report(self.folder / "report", result)
-        hashed["report"] = hash_folder(self.folder / "report")
         receipts, failures = [], []
         for destination in self.destinations:
             try:
@@ -118,6 +134,16 @@ class Publisher:
         except Exception as error:  # the reason of the failure must not be lost to its report
             self.log.emit("warning", message=f"the report could not be written: {error!r}")
 
+    def tidy(self) -> None:
+        """Remove the checkpoints of a run that is done, here and at every destination."""
+        shutil.rmtree(self.folder / FOLDER, ignore_errors=True)
+        for destination in self.destinations:
+            try:
+                destination.tidy()
+            except JobError as error:
+                message = f"{destination.uri}: checkpoints are left there: {error.message}"
+                self.log.emit("warning", message=message)
+
     def release(self) -> None:
         """Give up every claim."""
         for destination in self.destinations:
@@ -132,9 +158,24 @@ class Publisher:
         names: dict[str, Part] = {"lora": "adapter", "merged_16bit": "merged"}
         return [names[s] for s in self.spec.save if names[s] in self.record.artifacts]
 
-    def _write_cards(self, result: dict[str, Any]) -> None:
+    def _write_report(self) -> None:
+        """Cards and report; from here on no file changes any more."""
+        self.log.enter("publish", "writing cards and report")
+        if len(self._parts()) < len(self.spec.save):
+            raise InternalError(
+                f"The trainer ended well, and of {', '.join(self.spec.save)} it only left "
+                f"{', '.join(self._parts()) or 'nothing'}; see trainer.log."
+            )
+        result = self.record.result("done")
         for part in self._parts():
-            write_card(self.folder / part / "README.md", result, part)
+            write_card(self.folder / part / CARD, result, part)
+        hashed: Hashed = {part: hash_folder(self.folder / part) for part in self._parts()}
+        result["files"] = listed(hashed)
+        shutil.rmtree(self.folder / "report", ignore_errors=True)  # of a start that failed
+        write_report(self.folder / "report", result)
+        hashed["report"] = hash_folder(self.folder / "report")
+        files = [FileRecord(**file) for file in listed(hashed)]
+        self.stages.finish("reported", self.record, files)
 
     def _publish_to(self, destination: Destination, hashed: Hashed, facts: dict[str, Any]) -> str:
         """Publish to one destination unless this run is finished there; the receipt's URI."""

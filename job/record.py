@@ -34,12 +34,17 @@ class Record:
         kind = event["event"]
         if kind == "phase":
             self._close_phase(str(event["phase"]))
+            if event["phase"] == "load":  # a trainer begins, perhaps after one that failed
+                self.facts.pop("training", None)
         elif kind == "artifact":
             self.artifacts.add(str(event["part"]))
         elif kind == "step":
             self._training().setdefault("history", []).append(_bare(event))
         elif kind == "eval":
             self._training().setdefault("evals", []).append(_bare(event))
+        elif kind == "resumed":
+            kept = {key: event[key] for key in ("history", "evals")}
+            self._training().update(kept, resumed_from=event["step"])
         elif kind == "trained":
             self._training().update(event["training"])
         elif kind in ("audit", "prepared", "verified", "inputs", "plan"):
@@ -60,6 +65,20 @@ class Record:
         }
         keys = ("model", "datasets", "device", "training", "audit", "merge", "samples")
         return result | {key: facts[key] for key in keys if key in facts}
+
+    def snapshot(self) -> dict[str, Any]:
+        """All of it, JSON-able, to be kept with a finished stage."""
+        return {
+            "facts": self.facts,
+            "timings": self.timings,
+            "artifacts": sorted(self.artifacts),
+        }
+
+    def restore(self, snapshot: dict[str, Any]) -> None:
+        """Go on from what an earlier start kept."""
+        self.facts = snapshot["facts"]
+        self.timings = snapshot["timings"]
+        self.artifacts = set(snapshot["artifacts"])
 
     def _training(self) -> dict[str, Any]:
         """What is known of the training, also while it runs."""

@@ -9,25 +9,30 @@ from __future__ import annotations
 import contextlib
 import errno
 import json
-import shutil
-import signal
-import threading
 import traceback
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from job import preflight, workplace
-from job.child import Child, child_environment
+from job.attempts import Attempts
+from job.checkpoints import FOLDER, names
+from job.child import child_environment
+from job.children import TRAINER, Children
 from job.credentials import Credentials
-from job.errors import InternalError, JobError, OutOfResources, Stopped
+from job.errors import InternalError, JobError, OutOfResources, Stopped, UsageError
 from job.events import EventLog, clean
-from job.inputs import Datasets, fetch_base, fetch_datasets, fetch_tokenizer
+from job.inputs import Datasets, fetch_base, fetch_datasets, fetch_tokenizer, find_base
+from job.mirror import Mirror, find_checkpoint, remove_checkpoints
 from job.publish import Publisher
 from job.record import Record, describe
+from job.signals import Signals, StopNow
+from job.sources import FetchedModel
 from job.spec import JobSpec
+from job.stages import Stages
 from job.store import open_destination
+
+Command = Literal["run", "merge", "publish"]
 
 
 @dataclass(frozen=True)
@@ -44,28 +49,36 @@ class Outcome:
 
 
 def run_job(
-    spec: JobSpec, credentials: Credentials, environ: Mapping[str, str], log: EventLog
+    spec: JobSpec,
+    credentials: Credentials,
+    environ: Mapping[str, str],
+    log: EventLog,
+    command: Command = "run",
 ) -> Outcome:
     """Do the job and tell how it ended.
 
     Args:
         environ: what the children may see a part of.
         log: writes to the run's folder, which exists.
+        command: `run` does what is not finished yet; `merge` merges anew and goes on from there;
+            `publish` only publishes.
 
     Raises:
         DestinationTaken: another process is at work in that folder, so nothing is written there.
     """
-    record = Record(spec)
+    record, stages = Record(spec), Stages(log.path.parent, spec.spec_hash)
     log.listen(record.handle)
     destinations = [
         open_destination(ref, spec.run_name, spec.save, credentials, spec.hub_private)
         for ref in spec.output
     ]
-    publisher = Publisher(spec, log.path.parent, destinations, log, record)
-    run = Run(spec, credentials, environ, log, record, publisher)
-    with workplace.one_process(run.folder), run.stop_on_signals():
+    publisher = Publisher(spec, log.path.parent, destinations, log, record, stages)
+    run = Run(spec, credentials, environ, log, publisher, command)
+    with workplace.one_process(run.folder), run.signals.handled():
         try:
             return run.do()
+        except UsageError:  # nothing was begun, so there is nothing to report
+            raise
         except JobError as error:
             return run.fail(error)
         except StopNow as stop:
@@ -80,13 +93,6 @@ def run_job(
             run.end()
 
 
-class StopNow(KeyboardInterrupt):
-    """Raised by a signal in whatever the main thread does; holds the signal's name.
-
-    Not an Exception, which libraries catch: botocore wraps one and sends its request again.
-    """
-
-
 class Run:
     """One run on its way."""
 
@@ -96,17 +102,19 @@ class Run:
         credentials: Credentials,
         environ: Mapping[str, str],
         log: EventLog,
-        record: Record,
         publisher: Publisher,
+        command: Command,
     ) -> None:
-        self.spec, self.credentials, self.log = spec, credentials, log
-        self.record, self.publisher = record, publisher
+        self.spec, self.credentials, self.log, self.command = spec, credentials, log, command
+        self.publisher, self.record, self.stages = publisher, publisher.record, publisher.stages
         self.folder = publisher.folder
-        self.env = child_environment(environ, self.folder, on_cpu=spec.device == "cpu")
-        self.child: Child | None = None
-        self.stop_requested = False
-        self.working = False  # a child has its request, so a signal goes to it
-        self.ending = False  # it is decided how this run ends, so a signal changes nothing
+        self.signals = Signals(spec.stop_grace)
+        self.attempts = Attempts(self.folder, spec.max_attempts)
+        self.mirror = Mirror(self.folder / FOLDER, publisher.destinations, log)
+        env = child_environment(environ, self.folder, on_cpu=spec.device == "cpu")
+        self.children = Children(
+            spec, env, log, self.record, self.stages, self.mirror, self.signals
+        )
 
     def do(self) -> Outcome:
         """The story."""
@@ -114,168 +122,164 @@ class Run:
         (self.folder / "failure.json").unlink(missing_ok=True)  # of an earlier start
         if receipts := self.publisher.finished():
             return self.done(receipts)
-        found = preflight.inspect(
-            self.spec, self.credentials, self.publisher.destinations, self.say
-        )
-        self.log.emit("plan", settings=found.plan.settings(), estimates=found.plan.estimates)
+        self.stages.restore(self.record)
+        self.require_what_the_command_needs()
+        self.attempts.begin(self.progress())
+        trained, verified = "adapter" in self.stages, "verified" in self.stages
+        found = None if trained else self.inspect()
+        if trained:
+            self.publisher.check(self.say)
         self.publisher.acquire(workplace.owner(self.folder))
         if receipts := self.publisher.finished():
             return self.done(receipts)
 
-        datasets = self.prepare(found)
-        trainer = self.start("job.train")  # imports Unsloth while we download
-        model = self.fetch(found, datasets)
-        self.train(trainer, found, model)
-        if "merged_16bit" in self.spec.save and found.plan.merge.value == "peft":
-            self.merge(model)
-        self.verify(model)
+        if not verified:
+            model = self.make_adapter(found) if found else self.find_base()
+            if "merged_16bit" in self.spec.save and "merged" not in self.record.artifacts:
+                self.children.merge(model.path)
+            self.children.verify(model.path)
+        self.mirror.close()
         facts = {"template_date": workplace.template_date(self.spec, self.folder)}
         return self.done(self.publisher.publish(facts), self.record.result("done"))
 
     def done(self, receipts: list[str], result: dict[str, Any] | None = None) -> Outcome:
         """The receipts are there; without a result, an earlier start has written them."""
-        self.ending = True
+        self.signals.ending = True
         message = "done" if result else "already done, nothing was trained"
         self.log.emit("done", message=f"{message}: {', '.join(receipts)}", receipts=receipts)
+        self.attempts.end(None, self.log.phase)
+        with self.signals.interruptible():
+            self.publisher.tidy()
         return Outcome("done", 0, self.log.phase, False, message, receipts, result or {})
+
+    def require_what_the_command_needs(self) -> None:
+        """`merge` and `publish` do a part of what `run` does.
+
+        Raises:
+            UsageError: what they start from is not there.
+        """
+        needed = {"run": None, "merge": "adapter", "publish": "verified"}[self.command]
+        if needed and needed not in self.stages:
+            raise UsageError(
+                f"{self.command}: {self.folder} holds no {needed} result of this spec; "
+                "`run` does all that is missing."
+            )
+        if self.command == "merge":
+            self.stages.forget("merged", "verified", "reported")
+            self.record.artifacts.discard("merged")
+
+    def progress(self) -> str:
+        """How far the run has come, to tell a start that gets on from one that does not."""
+        stages = [stage for stage in ("adapter", "merged", "verified") if stage in self.stages]
+        return " ".join([*names(self.folder / FOLDER)[-1:], *stages])
+
+    def inspect(self) -> preflight.Findings:
+        """Preflight and the plan."""
+        found = preflight.inspect(
+            self.spec, self.credentials, self.publisher.destinations, self.say
+        )
+        self.log.emit("plan", settings=found.plan.settings(), estimates=found.plan.estimates)
+        return found
+
+    def make_adapter(self, found: preflight.Findings) -> FetchedModel:
+        """Train, from the newest checkpoint if there is one; the base it was trained on."""
+        self.log.enter("fetch", "downloading the data and the model's tokenizer")
+        checkpoint = find_checkpoint(
+            self.spec, self.folder / FOLDER, self.publisher.destinations, self.warn
+        )
+        if checkpoint:
+            workplace.take_over_date(self.folder, checkpoint.run["template_date"])
+        datasets = self.prepare(found)
+        trainer = self.children.start(TRAINER)  # imports Unsloth while we download
+        model = self.fetch(found, datasets)
+        run = self.identity(model)
+        if checkpoint and checkpoint.run != run:
+            self.warn("model or data have changed since the last start: training begins anew")
+            remove_checkpoints(self.folder / FOLDER, self.publisher.destinations)
+            checkpoint = None
+        request = {
+            "rows": str(self.folder / "rows"),
+            "out": str(self.folder),
+            "run": run,
+            "base": {
+                "name": self.spec.model.uri.removeprefix("hf://"),
+                "revision": found.model.revision if self.spec.model.scheme == "hf" else None,
+            },
+        }
+        self.children.train(trainer, model.path, found.plan, checkpoint, request)
+        return model
 
     def prepare(self, found: preflight.Findings) -> Datasets:
         """Data first: a bad row shall be found before gigabytes of weights are fetched."""
-        self.log.enter("fetch", "downloading the data and the model's tokenizer")
         credentials, progress = self.credentials, self.log.progress
         datasets = fetch_datasets(found, self.folder / "data", credentials, progress)
         into = self.folder / "tokenizer"
         tokenizer = fetch_tokenizer(self.spec, found, into, credentials, progress)
-        self.log.enter("data", "rendering, masking and tokenising the rows")
         cache = self.spec.work_dir / "cache" / "rows"
-        self.work(self.start("job.data"), tokenizer, datasets.request(cache, self.folder / "rows"))
+        self.children.prepare(tokenizer, datasets.request(cache, self.folder / "rows"))
         return datasets
 
-    def fetch(self, found: preflight.Findings, datasets: Datasets) -> Path:
-        """Download the base model and say what this run is made from."""
+    def fetch(self, found: preflight.Findings, datasets: Datasets) -> FetchedModel:
+        """Download the base model, and say what this run is made from."""
         self.log.enter("fetch", "downloading the model")
-        into = self.spec.work_dir / "downloads"
-        model = fetch_base(self.spec, found, into, self.credentials, self.log.progress)
+        model = fetch_base(self.spec, found.model, self.credentials, self.log.progress)
         described = {
             "uri": found.model.uri,
             "revision": found.model.revision,
             "type": found.model.config.get("model_type"),
         }
-        rows = self.record.facts["rows"]
         self.log.emit(
             "inputs",
             model=described,
-            datasets=datasets.described(rows),
+            datasets=datasets.described(self.record.facts["rows"]),
             device=found.device(),
         )
-        return model.path
+        return model
 
-    def train(self, trainer: Child, found: preflight.Findings, model: Path) -> None:
-        """Train and merge in the trainer process. What an earlier start left is removed first."""
-        for part in ("adapter", "merged", "report"):
-            shutil.rmtree(self.folder / part, ignore_errors=True)
-        base = {
-            "name": self.spec.model.uri.removeprefix("hf://"),
-            "revision": found.model.revision if self.spec.model.scheme == "hf" else None,
+    def identity(self, model: FetchedModel) -> dict[str, Any]:
+        """What must be the same to go on from a checkpoint."""
+        return {
+            "spec_hash": self.spec.spec_hash,
+            "template_date": workplace.template_date(self.spec, self.folder),
+            "model": model.revision,
+            "rows": self.record.facts["fingerprint"],
         }
-        request = {
-            "plan": found.plan.values(),
-            "rows": str(self.folder / "rows"),
-            "out": str(self.folder),
-            "base": base,
-        }
-        self.log.enter("import", "waiting until the trainer has imported Unsloth")
-        self.work(trainer, model, request)
 
-    def merge(self, model: Path) -> None:
-        """Merge in a process of its own, from the saved adapter."""
-        self.log.enter("merge", "loading the base again, to merge the saved adapter into it")
-        folders = {part: str(self.folder / part) for part in ("adapter", "merged")}
-        self.work(self.start("job.train.merge_mxfp4"), model, folders)
-
-    def verify(self, model: Path) -> None:
-        """Load what was saved in a fresh process, compare, and answer the prompts."""
-        merged = self.folder / "merged" if "merged" in self.record.artifacts else None
-        request = {
-            "adapter": str(self.folder / "adapter"),
-            "merged": str(merged) if merged else None,
-            "probe": str(self.folder / "probe.json"),
-        }
-        self.log.enter("verify", "loading what was saved in a fresh process")
-        self.work(self.start("job.train.verify"), model, request)
+    def find_base(self) -> FetchedModel:
+        """The base that the saved adapter was trained on."""
+        self.log.enter("fetch", "downloading the base model where it is missing")
+        revision = self.record.facts["model"]["revision"]
+        return find_base(self.spec, revision, self.credentials, self.log.progress)
 
     def fail(self, error: JobError) -> Outcome:
         """Say why, here and at the destinations, and keep what may be kept."""
-        self.ending = True
+        self.signals.ending = True
         phase = self.log.phase
         reason = clean(describe(error, phase), self.log.redact)
         failure = {"run": self.spec.run_name, "spec_hash": self.spec.spec_hash, **reason}
         result = self.record.result("failed") | {"failure": reason}
         with contextlib.suppress(OSError):  # on a full disk, the destinations are still told
             self.log.emit("failed", **reason)
+            self.attempts.end(error, phase)
             text = json.dumps(failure, indent=2, ensure_ascii=False) + "\n"
             (self.folder / "failure.json").write_text(text, encoding="utf-8")
-        with contextlib.suppress(OSError):
-            self.publisher.publish_failure(failure, result)
+        if not self.signals.hurry:
+            with contextlib.suppress(OSError), self.signals.interruptible():
+                self.publisher.publish_failure(failure, result)
         status = "stopped" if isinstance(error, Stopped) else "failed"
         return Outcome(status, error.exit_code, phase, error.retryable, str(error), result=result)
 
     def end(self) -> None:
         """Leave nothing running and nothing claimed."""
-        if self.child is not None:
-            self.child.kill()
-        self.publisher.release()
-
-    # -- children and signals ------------------------------------------------------------------
-
-    def start(self, module: str) -> Child:
-        """Start a child process; its events become ours."""
-
-        def relay(event: dict[str, Any]) -> None:
-            self.log.emit(event.pop("event"), **event)
-
-        self.child = Child(module, self.env, self.folder / "trainer.log", relay)
-        return self.child
-
-    def work(self, child: Child, model: Path, request: dict[str, Any]) -> None:
-        """Send a child its request and wait; a stop that came meanwhile ends the run here."""
-        request |= {
-            "spec": self.spec.public(),
-            "model": str(model),
-            "template_date": workplace.template_date(self.spec, self.folder),
-        }
-        self.working = True
-        try:
-            child.run(request)
-        finally:
-            self.working = False
-        if self.stop_requested:
-            raise Stopped("Stopped by a signal; nothing was published.")
-
-    @contextlib.contextmanager
-    def stop_on_signals(self) -> Iterator[None]:
-        """SIGTERM and SIGINT: a working child stops at its next step, anything else stops here."""
-
-        def handle(number: int, _: Any) -> None:
-            if self.ending:
-                return
-            first, self.stop_requested = not self.stop_requested, True
-            if self.working and self.child is not None:
-                self.child.stop()
-                if first:  # leave a few seconds of the grace to say how it ended
-                    timer = threading.Timer(max(self.spec.stop_grace - 5, 1), self.child.kill)
-                    timer.daemon = True
-                    timer.start()
-            elif first:
-                raise StopNow(signal.Signals(number).name)
-
-        before = {n: signal.signal(n, handle) for n in (signal.SIGTERM, signal.SIGINT)}
-        try:
-            yield
-        finally:
-            for number, previous in before.items():
-                signal.signal(number, previous)
+        self.children.kill()
+        if not self.signals.hurry:
+            with self.signals.interruptible():
+                self.publisher.release()
 
     def say(self, message: str) -> None:
         """A line for the log."""
         self.log.emit("log", message=message)
+
+    def warn(self, message: str) -> None:
+        """A line that should be read."""
+        self.log.emit("warning", message=message)

@@ -59,6 +59,11 @@ def template_date(spec: JobSpec, folder: Path) -> str:
     return _remembered(folder / "template-date", datetime.now(UTC).date().isoformat())
 
 
+def take_over_date(folder: Path, date: str) -> None:
+    """Go on with the template's date of a run that began elsewhere."""
+    (folder / "template-date").write_text(date, encoding="utf-8")
+
+
 def _remembered(path: Path, value: str) -> str:
     """The text kept in `path`, which becomes `value` if there is none yet."""
     if not path.exists():

@@ -9,7 +9,7 @@ import re
 from urllib.parse import parse_qs
 
 from tests.hub_http import Hub, Reply, refusal
-from tests.hub_repos import Blob, Repo, is_lfs
+from tests.hub_repos import Blob, Commit, is_lfs
 
 
 class Reading(Hub):
@@ -165,24 +165,38 @@ class Handler(Reading):
 
     def commit(self, kind: str, name: str, revision: str) -> None:
         repo = self.writable(kind, name)
-        if revision != "main":
-            raise refusal(501, "the double commits to main only")
+        head = self.at(repo, revision)
         header, *operations = [json.loads(line) for line in self.body.splitlines()]
         parent = header["value"].get("parentCommit")
-        if parent not in (None, repo.head.oid):
+        if parent not in (None, head.oid):
             raise refusal(412, "A commit has happened since. Please refresh and try again.")
         if not operations:
             raise refusal(400, "an empty commit")
-        changes = dict(self.change(repo, operation) for operation in operations)
-        made = repo.commit(header["value"]["summary"], changes, header["value"]["description"])
+        changes = dict(self.change(head, operation) for operation in operations)
+        value = header["value"]
+        made = repo.commit(value["summary"], changes, value["description"], revision)
         url = f"{self.double.url}/{name}/commit/{made.oid}"
         raise Reply(200, {"success": True, "commitOid": made.oid, "commitUrl": url})
 
-    def change(self, repo: Repo, operation: dict[str, object]) -> tuple[str, Blob | None]:
+    def make_branch(self, kind: str, name: str, branch: str) -> None:
+        repo = self.writable(kind, name)
+        if branch in repo.branches:
+            raise refusal(409, "Reference already exists")
+        repo.branches[branch] = [repo.head]
+        raise Reply(200, {})
+
+    def delete_branch(self, kind: str, name: str, branch: str) -> None:
+        repo = self.writable(kind, name)
+        if branch not in repo.branches:
+            raise refusal(404, "Reference does not exist")
+        del repo.branches[branch]
+        raise Reply(200, {})
+
+    def change(self, head: Commit, operation: dict[str, object]) -> tuple[str, Blob | None]:
         value = operation["value"]
         assert isinstance(value, dict)
         path = str(value["path"])
-        if operation["key"] == "deletedFile" and path in repo.head.files:
+        if operation["key"] == "deletedFile" and path in head.files:
             return path, None
         if operation["key"] == "file":
             return path, Blob.of(base64.b64decode(value["content"], validate=True), lfs=False)
@@ -204,6 +218,8 @@ Handler.routes = (
     ("POST", rf"{_API}/paths-info/([^/]+)", Handler.paths_info),
     ("POST", rf"{_API}/preupload/([^/]+)", Handler.preupload),
     ("POST", rf"{_API}/commit/([^/]+)", Handler.commit),
+    ("POST", rf"{_API}/branch/([^/]+)", Handler.make_branch),
+    ("DELETE", rf"{_API}/branch/([^/]+)", Handler.delete_branch),
     ("POST", rf"/(datasets/)?{_REPO}\.git/info/lfs/objects/batch", Handler.lfs_batch),
     ("PUT", r"/lfs-store/([0-9a-f]{64})", Handler.lfs_put),
     ("GET|HEAD", rf"/(datasets/)?{_REPO}/resolve/([^/]+)/(.+)", Handler.resolve),

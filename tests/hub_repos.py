@@ -72,28 +72,37 @@ class Repo:
     readers: set[str]  # tokens that may read it (and pass its gate)
     commits: list[Commit] = field(default_factory=list)  # of `main`, oldest first
     tags: dict[str, str] = field(default_factory=dict)
+    branches: dict[str, list[Commit]] = field(default_factory=dict)  # beside `main`
 
     @property
     def head(self) -> Commit:
         return self.commits[-1]
 
     def commit(
-        self, title: str, changes: Mapping[str, Blob | None], description: str = ""
+        self,
+        title: str,
+        changes: Mapping[str, Blob | None],
+        description: str = "",
+        branch: str = "main",
     ) -> Commit:
-        """Put a commit on main; a None removes the path."""
-        files = dict(self.commits[-1].files) if self.commits else {}
+        """Put a commit on a branch; a None removes the path."""
+        commits = self.commits if branch == "main" else self.branches[branch]
+        files = dict(commits[-1].files) if commits else {}
         files.update({path: blob for path, blob in changes.items() if blob is not None})
         for path in [path for path, blob in changes.items() if blob is None]:
             del files[path]
-        seed = f"{self.kind}/{self.name}/{len(self.commits)}/{title}"
+        seed = f"{self.kind}/{self.name}/{branch}/{len(commits)}/{title}"
         oid = hashlib.sha1(seed.encode()).hexdigest()  # noqa: S324
-        self.commits.append(Commit(oid, title, files, description))
-        return self.head
+        commits.append(Commit(oid, title, files, description))
+        return commits[-1]
 
     def at(self, revision: str) -> Commit | None:
-        """The commit that `main`, a tag or a full commit id names."""
+        """The commit that a branch, a tag or a full commit id names."""
+        if revision in self.branches:
+            return self.branches[revision][-1]
         oid = self.head.oid if revision in ("main", "HEAD") else self.tags.get(revision, revision)
-        return next((commit for commit in self.commits if commit.oid == oid), None)
+        known = [*self.commits, *(commit for own in self.branches.values() for commit in own)]
+        return next((commit for commit in known if commit.oid == oid), None)
 
 
 @dataclass(frozen=True)

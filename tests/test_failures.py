@@ -20,6 +20,7 @@ from job.receipt import build_receipt
 from job.record import Record
 from job.redact import Redactor
 from job.spec import read_spec
+from job.stages import Stages
 from tests.conftest import BUCKET
 from tests.jobs import (
     LINE_KEYS,
@@ -296,5 +297,5 @@ def test_a_trainer_that_left_a_part_out_is_a_bug_and_nothing_is_published(tmp_pa
     log.listen(record.handle)
     log.emit("artifact", part="adapter")  # and not the merged weights
     with pytest.raises(InternalError, match="lora, merged_16bit it only left adapter"):
-        Publisher(spec, tmp_path, [], log, record).publish({})
+        Publisher(spec, tmp_path, [], log, record, Stages(tmp_path, "a" * 64)).publish({})
     log.close()

@@ -16,6 +16,7 @@ from job.publish import Publisher
 from job.receipt import verify_uri
 from job.record import Record, describe
 from job.spec import JobSpec, read_spec
+from job.stages import Stages
 from job.store import open_destination
 from tests.report.sample import done
 
@@ -65,7 +66,8 @@ def new_publisher(folder: Path, *outputs: str) -> Publisher:
         open_destination(ref, job.run_name, job.save, Credentials(), hub_private=True)
         for ref in job.output
     ]
-    result = Publisher(job, run, destinations, EventLog(run, str), record)
+    stages = Stages(run, job.spec_hash)
+    result = Publisher(job, run, destinations, EventLog(run, str), record, stages)
     result.acquire("owner")
     return result
 

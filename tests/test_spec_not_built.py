@@ -11,9 +11,6 @@ from tests.test_spec_refused import CANARY, GOOD, refusal
 NOT_YET = {
     "trust_remote_code": "org/name@" + "a" * 40,
     "packing": "true",
-    "checkpoint_minutes": "10",
-    "resume": "auto",
-    "max_attempts": "3",
     "max_hours": "1",
     "max_cost_usd": "1",
     "gpu_usd_per_hour": "1",
@@ -38,9 +35,9 @@ def test_a_webhook_secret_without_webhooks_is_refused():
 
 
 def test_what_already_holds_may_be_said_out_loud():
-    said = {"JOB_RESUME": "never", "JOB_PACKING": "false"}
+    said = {"JOB_PACKING": "false"}
     said |= {"JOB_REPORT_TO": "none", "JOB_ON_FINISH": "exit"}
-    assert read_spec(GOOD | said).resume == "never"
+    assert read_spec(GOOD | said).packing == "false"
 
 
 def test_every_key_without_an_effect_is_in_the_table_above():

@@ -226,7 +226,7 @@ def test_every_problem_is_reported_at_once_with_the_name_the_user_gave():
             "JOB_EVAL_DATASET": "/eval",
             "JOB_EVAL_FRACTION": "0.1",
             "JOB_WEBHOOK_URL": "https://host/hook",
-            "JOB_RESUME": "auto",
+            "JOB_ON_FINISH": "stop",
             "HF_TOKEN_FILE": "/none",
         }
     )
@@ -241,7 +241,7 @@ def test_every_problem_is_reported_at_once_with_the_name_the_user_gave():
             "seed",
             "JOB_OUTPUT",
             "JOB_EVAL_DATASET and JOB_EVAL_FRACTION",
-            "JOB_RESUME",
+            "JOB_ON_FINISH",
             "JOB_WEBHOOK_URL",
         ]
     )

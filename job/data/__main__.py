@@ -44,6 +44,7 @@ def main(channel: Channel) -> None:
     channel.emit(
         "prepared",
         rows={pool.source.label: pool.read for pool in (*train, *held_out)},
+        fingerprint=prepared.fingerprint,
         steps=prepared.steps,
         seconds=round(time.monotonic() - started, 1),
     )

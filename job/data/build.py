@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 import os
@@ -43,6 +44,7 @@ class Prepared:
         held_out: indices of the evaluation rows, int64.
         steps: optimizer steps of the whole run.
         rows_an_epoch: rows of one epoch.
+        fingerprint: equal for runs that train and evaluate the same tokens in the same order.
         audit: what is in them, for report/data.json.
     """
 
@@ -52,6 +54,7 @@ class Prepared:
     held_out: NDArray[np.int64]
     steps: int
     rows_an_epoch: int
+    fingerprint: str
     audit: dict[str, Any]
 
     def save(self, folder: Path) -> None:
@@ -65,6 +68,7 @@ class Prepared:
             "eval": [str(path) for path in self.eval],
             "steps": self.steps,
             "rows_an_epoch": self.rows_an_epoch,
+            "fingerprint": self.fingerprint,
             "audit": self.audit,
         }
         part = folder / f"{_ABOUT}.part"
@@ -86,6 +90,7 @@ def load_prepared(folder: Path) -> Prepared:
         held_out=np.load(folder / _HELD_OUT, mmap_mode="r"),
         steps=about["steps"],
         rows_an_epoch=about["rows_an_epoch"],
+        fingerprint=about["fingerprint"],
         audit=about["audit"],
     )
 
@@ -135,6 +140,7 @@ def prepare(
         held_out=split.held_out,
         steps=steps,
         rows_an_epoch=mix.rows_an_epoch,
+        fingerprint=_fingerprint(split, order),
         audit=figures,
     )
 
@@ -157,6 +163,15 @@ def _split(spec: JobSpec, rows: Pooled, own: Pooled | None) -> Split:
     return Split(
         rows, np.flatnonzero(~taken), rows, np.flatnonzero(taken), dict.fromkeys(SAMENESS, 0)
     )
+
+
+def _fingerprint(split: Split, order: NDArray[np.int64]) -> str:
+    """Over what each row says, how long it is and how much of it is trained, in order."""
+    found = hashlib.sha256()
+    for rows, indices in ((split.rows, order), (split.evaluated, split.held_out)):
+        for column in (rows.facts.exact, rows.facts.tokens, rows.facts.trained):
+            found.update(np.ascontiguousarray(column[indices]).tobytes())
+    return found.hexdigest()
 
 
 def run_length(spec: JobSpec, rows_an_epoch: int) -> tuple[int, int]:

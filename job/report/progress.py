@@ -185,6 +185,10 @@ def event_lines(event: Event) -> list[str]:
         return audit_lines(event["audit"])
     elif kind == "eval":
         text = f"held-out loss {words.loss(event['loss'])} at step {event['step']}"
+    elif kind == "resumed":
+        text = f"going on after step {event['step']}"
+    elif kind == "mirrored":
+        text = f"checkpoint of step {event['step']} is at {event['uri']}"
     elif kind == "sample":
         text = sample_line(event)
     elif kind in ("warning", "failed"):

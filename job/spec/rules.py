@@ -16,9 +16,6 @@ DEFAULT_WARMUP = 5  # steps
 NOT_BUILT: dict[str, tuple[tuple[str, ...], str]] = {
     "trust_remote_code": ((), "no repository's code is run"),
     "packing": (("auto", "false"), "one row trains as one sequence"),
-    "checkpoint_minutes": ((), "no checkpoints are kept"),
-    "resume": (("never",), "no checkpoints are kept"),
-    "max_attempts": ((), "starts are not counted"),
     "max_hours": ((), "no budget is kept"),
     "max_cost_usd": ((), "no budget is kept"),
     "gpu_usd_per_hour": ((), "no budget is kept"),

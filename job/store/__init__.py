@@ -16,9 +16,10 @@ from job.receipt import another_run
 from job.store.claim import Claim
 
 if TYPE_CHECKING:
+    from job.checkpoints import Checkpoint
     from job.credentials import Credentials
     from job.spec import DestinationRef
-    from job.store.objects import Store
+    from job.store.keys import Store
 
 __all__ = [
     "Claim",
@@ -87,6 +88,25 @@ class Destination(Protocol):
 
     def publish_failure(self, failure: Mapping[str, Any]) -> None:
         """Write `failure.json`, unless a receipt or another process's claim is there."""
+
+    def put_checkpoint(self, checkpoint: Checkpoint) -> None:
+        """Copy a checkpoint here, whole or not at all for a reader; older ones are removed.
+
+        Raises:
+            as publish.
+        """
+
+    def checkpoints(self) -> list[str]:
+        """The names of the complete checkpoints here, oldest first."""
+
+    def get_checkpoint(self, name: str, into: Path) -> None:
+        """Download one into an empty folder; its content is still to be verified."""
+
+    def drop_checkpoints(self) -> None:
+        """Remove all of them."""
+
+    def tidy(self) -> None:
+        """Once the receipt is there: remove checkpoints, and what killed processes have left."""
 
     def release(self) -> None:
         """Give the claim back and end its heartbeat. Never raises a JobError."""

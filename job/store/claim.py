@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from job.errors import DestinationTaken, JobError
 
 if TYPE_CHECKING:
-    from job.store.objects import Store
+    from job.store.keys import Store
 
 KEY = "claim.json"
 _RELEASED = "released"

@@ -8,12 +8,13 @@ import fcntl
 import hashlib
 import os
 import secrets
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
 from job.errors import AccessRefused, InternalError, JobError, OutOfResources, UploadFailed
 from job.hashing import FileRecord, hash_file
-from job.store.objects import Sent, Stored, safe_key
+from job.store.keys import Sent, Stored, safe_key
 
 _CHUNK = 8 * 2**20
 _OPEN_ATTEMPTS = 100
@@ -86,6 +87,10 @@ class FileStore:
             _flush_folder(target.parent)
         if self.digest(key) != (record.size, record.sha256):
             raise UploadFailed(f"{self.uri}/{key} does not hold what was written to it")
+
+    def get_file(self, key: str, path: Path) -> None:
+        with _told(self.uri):
+            shutil.copyfile(self._path(key), path)
 
     def digest(self, key: str) -> tuple[int, str] | None:
         path = self._path(key)

@@ -22,15 +22,17 @@ from huggingface_hub import CommitOperationAdd, HfApi
 from job.errors import AccessRefused, DestinationTaken, NotFound
 from job.hashing import FileRecord
 from job.receipt import another_run, parse_receipt
-from job.store import is_finished
+from job.store import hub_checkpoints, is_finished
 from job.store.claim import Claim
 from job.store.hub_client import ask, prepare_client
 from job.store.hub_push import Change, Upload, head_of, push
 from job.store.hub_read import digest, read
-from job.store.objects import FAILURE, RECEIPT, safe_key
+from job.store.keys import safe_key
+from job.store.objects import FAILURE, RECEIPT
 from job.store.retry import BUDGET_SECONDS, QUICK_SECONDS
 
 if TYPE_CHECKING:
+    from job.checkpoints import Checkpoint
     from job.store import Part, Progress
 
 _SPEC = re.compile(r"^spec ([0-9a-f]{64})$", re.MULTILINE)
@@ -189,6 +191,23 @@ class HubDestination:
             raise DestinationTaken(f"{self.uri}: this process has not acquired the run")
         self._heads[repo] = push(self._api, repo, change, self._heads[repo], self._budget)
         return self._heads[repo]
+
+    def put_checkpoint(self, checkpoint: Checkpoint) -> None:
+        if not self._heads:
+            raise DestinationTaken(f"{self.uri}: this process has not acquired the run")
+        hub_checkpoints.put(self._api, self._repo, checkpoint, self._budget)
+
+    def checkpoints(self) -> list[str]:
+        return hub_checkpoints.names(self._api, self._repo, self._budget)
+
+    def get_checkpoint(self, name: str, into: Path) -> None:
+        hub_checkpoints.get(self._api, self._repo, name, into, self._budget)
+
+    def drop_checkpoints(self) -> None:
+        hub_checkpoints.drop(self._api, self._repo, self._budget)
+
+    def tidy(self) -> None:
+        self.drop_checkpoints()
 
     def release(self) -> None:
         self._heads = {}

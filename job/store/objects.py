@@ -5,96 +5,24 @@ from __future__ import annotations
 import contextlib
 import json
 import secrets
-import threading
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
-from job.errors import DestinationTaken, InternalError, JobError, Unavailable, UploadFailed
+from job.errors import DestinationTaken, JobError, Unavailable, UploadFailed
 from job.hashing import FileRecord
-from job.receipt import another_run, is_inside, parse_receipt
-from job.store import is_finished
+from job.receipt import another_run, parse_receipt
+from job.store import checkpoints, is_finished
 from job.store.claim import KEY as CLAIM
 from job.store.claim import Claim, Found, Heartbeat, read_claim
+from job.store.keys import Sent, Store, safe_key
 
 if TYPE_CHECKING:
+    from job.checkpoints import Checkpoint
     from job.store import Part, Progress
 
 RECEIPT, FAILURE = "receipt.json", "failure.json"
-
-
-@dataclass(frozen=True)
-class Stored:
-    """A small object: its bytes, and an etag that changes whenever they do."""
-
-    content: bytes
-    etag: str
-
-
-class Store(Protocol):
-    """Bytes by key, where a key is a relative POSIX path (`safe_key`).
-
-    Every method raises AccessRefused, NotFound (no bucket), Unavailable, UploadFailed or
-    OutOfResources when the store does not do it within its budget.
-    """
-
-    uri: str
-
-    def quick(self) -> Store:
-        """The same store with little patience."""
-
-    def get(self, key: str) -> Stored | None: ...
-
-    def put(self, key: str, content: bytes) -> None: ...
-
-    def put_if_absent(self, key: str, content: bytes) -> str | None:
-        """The new etag; None when another content is there already."""
-
-    def put_if_match(self, key: str, content: bytes, etag: str) -> str | None:
-        """The new etag; None when the object is gone or no longer has `etag`."""
-
-    def put_file(self, key: str, path: Path, record: FileRecord, sent: Sent) -> None:
-        """Make `key` hold the file, and verify that it does; `sent` hears of the bytes."""
-
-    def digest(self, key: str) -> tuple[int, str] | None:
-        """Size and SHA-256 of the content, read back in full; None when there is no object."""
-
-    def list(self, prefix: str = "") -> list[str]:
-        """All keys that start with `prefix`, sorted."""
-
-    def delete(self, key: str) -> None:
-        """Remove the object; it need not be there."""
-
-
-class Sent:
-    """Counts the bytes of one part from many threads and tells a progress callback."""
-
-    def __init__(self, what: str, total: int, progress: Progress) -> None:
-        self._what, self._total, self._progress = what, total, progress
-        self.done = 0
-        self._lock = threading.Lock()
-
-    def __call__(self, size: int) -> None:
-        with self._lock:
-            self.done += size
-            self._progress(self._what, self.done, self._total)
-
-    def back_to(self, done: int) -> None:
-        """An attempt failed: forget what it sent."""
-        self(done - self.done)
-
-
-def safe_key(key: str) -> str:
-    """The key itself, if it stays inside its store.
-
-    Raises:
-        InternalError: it is empty, absolute, or climbs out with `..`.
-    """
-    if not is_inside(key):
-        raise InternalError(f"not a path inside the destination: {key!r}")
-    return key
 
 
 class ObjectDestination:
@@ -190,6 +118,27 @@ class ObjectDestination:
         if self.store.get(RECEIPT) or (self._heartbeat is None and self.store.get(CLAIM)):
             return
         self.store.put(FAILURE, json.dumps(failure, indent=1, ensure_ascii=False).encode())
+
+    def put_checkpoint(self, checkpoint: Checkpoint) -> None:
+        self._unfinished = True
+        checkpoints.put(self.store, checkpoint, self._confirm)
+
+    def checkpoints(self) -> list[str]:
+        return checkpoints.names(self.store)
+
+    def get_checkpoint(self, name: str, into: Path) -> None:
+        checkpoints.get(self.store, name, into)
+
+    def drop_checkpoints(self) -> None:
+        checkpoints.drop(self.store)
+
+    def tidy(self) -> None:
+        self.drop_checkpoints()
+        for key in self.store.list("."):  # of a check, or of a file that was being written
+            self.store.delete(key)
+        # An earlier start has written the receipt, and was killed before it gave its claim up.
+        if self._heartbeat is None and self.store.get(CLAIM) is not None:
+            self.store.delete(CLAIM)
 
     def release(self) -> None:
         if self._heartbeat is not None:

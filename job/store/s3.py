@@ -19,7 +19,7 @@ from botocore.exceptions import ClientError
 
 from job.errors import InternalError
 from job.hashing import FileRecord
-from job.store.objects import Sent, Stored, safe_key
+from job.store.keys import Sent, Stored, safe_key
 from job.store.retry import BUDGET_SECONDS, QUICK_SECONDS, Damaged, retrying
 from job.store.s3_client import (
     ERRORS,
@@ -145,6 +145,12 @@ class S3Store:
         if self._do(key, look, writing=False):
             return True
         return read_back and self.digest(key) == (record.size, record.sha256)
+
+    def get_file(self, key: str, path: Path) -> None:
+        def read() -> None:
+            self._client.download_file(self._bucket, self._at(key)["Key"], str(path))
+
+        self._do(key, read, writing=False)
 
     def digest(self, key: str) -> tuple[int, str] | None:
         def read() -> tuple[int, str] | None:

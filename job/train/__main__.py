@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from job.channel import Channel, run_child
+from job.checkpoints import FOLDER
 from job.errors import Unavailable
 
 
@@ -55,16 +56,18 @@ def train(channel: Channel, request: dict[str, Any]) -> None:
     """The story of one training, as the request tells it.
 
     The request: `spec` (public keys), `plan` (values), `model` and `rows` (folders), `out` (folder
-    for adapter and merged), `base` (name and revision that the adapter shall carry).
+    for adapter and merged), `base` (name and revision that the adapter shall carry), `run` (goes
+    into each checkpoint), `resume` (the checkpoint to go on from, or null).
     """
     from transformers import set_seed
 
     from job.spec import read_spec
     from job.train import data, fit, load, merge
+    from job.train.checkpoint import Keeper
 
     spec = read_spec({"JOB_SPEC": json.dumps(request["spec"])})
     plan, out = request["plan"], Path(request["out"])
-    stop = fit.StopFlag()
+    resume = Path(request["resume"]) if request["resume"] else None
     set_seed(spec.seed)
 
     rows = data.load_rows(Path(request["rows"]))
@@ -78,11 +81,15 @@ def train(channel: Channel, request: dict[str, Any]) -> None:
 
     message = f"{steps} steps of {spec.batch_size} rows, {trainable:,} trainable parameters"
     channel.emit("phase", phase="train", message=message)
-    eval_before = fit.evaluate(trainer, 0, channel)
-    result = fit.fit(trainer, rows, channel, stop)
+    keeper = Keeper(out / FOLDER, request["run"], spec.checkpoint_minutes, channel)
+    if resume:
+        keeper.resume(resume)
+    else:
+        keeper.evaluated(0, fit.evaluate(trainer, 0, channel))
+    result = fit.fit(trainer, rows, channel, keeper, resume)
     result |= {
         "trainable_parameters": trainable,
-        "eval_loss_before": eval_before,
+        "eval_loss_before": keeper.evals[0]["loss"] if keeper.evals else None,
         "eval_loss_after": fit.evaluate(trainer, steps, channel),
         "peak_memory_bytes": merge.peak_memory(),
     }

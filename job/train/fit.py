@@ -15,16 +15,25 @@ from typing import Any
 from job.channel import Channel
 from job.errors import Diverged, InternalError, Stopped
 from job.spec import JobSpec
+from job.train.checkpoint import Keeper, load_finished
 from job.train.data import Rows
 
 
 class StopFlag:
-    """Set by SIGTERM; training ends after the optimizer step under way."""
+    """While it is entered, SIGTERM ends training after the optimizer step under way.
+
+    At any other time there is nothing to finish, and SIGTERM ends the process.
+    """
 
     def __init__(self) -> None:
         self.is_set = False
+
+    def __enter__(self) -> StopFlag:
         signal.signal(signal.SIGTERM, self._set)
-        signal.signal(signal.SIGINT, self._set)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
     def _set(self, *_: Any) -> None:
         self.is_set = True
@@ -80,31 +89,39 @@ def make_trainer(
     )
 
 
-def fit(trainer: Any, rows: Rows, channel: Channel, stop: StopFlag) -> dict[str, Any]:
+def fit(
+    trainer: Any, rows: Rows, channel: Channel, keeper: Keeper, resume: Path | None
+) -> dict[str, Any]:
     """Train to the end and return the totals; each step is an event.
 
+    Args:
+        keeper: writes the checkpoints; knows what was done before this process.
+        resume: the checkpoint to go on from.
+
     Raises:
-        Diverged: a loss or a gradient norm is not finite.
-        Stopped: SIGTERM came; the last whole step is done, nothing is saved.
+        Diverged: a loss, a gradient norm or a weight is not finite.
+        Stopped: SIGTERM came; the last whole step is done, and kept in a checkpoint.
         InternalError: the trainer returned before its last step.
     """
-    watcher = _watcher(channel, stop, trainer.args.max_steps)
-    trainer.add_callback(watcher)
-    started = time.monotonic()
-    trainer.train()
-    seconds = time.monotonic() - started
-    done, planned = trainer.state.global_step, trainer.args.max_steps
+    planned = trainer.args.max_steps
+    with StopFlag() as stop:
+        trainer.add_callback(_watcher(trainer, channel, keeper, stop))
+        if resume is not None and keeper.step == planned:
+            load_finished(trainer, resume)  # train() would do one step more
+        else:
+            trainer.train(resume_from_checkpoint=str(resume) if resume else None)
+    done = trainer.state.global_step
     if stop.is_set and done < planned:
-        raise Stopped(f"Stopped by a signal after step {done} of {planned}; nothing was published.")
+        raise Stopped(f"Stopped by a signal after step {done} of {planned}, which is kept.")
     if done != planned:
         raise InternalError(f"Training ended after step {done} of {planned} for no known reason.")
     return {
         "steps": done,
         "epochs": round(len(rows.train) / rows.rows_an_epoch, 3),
-        "loss_first": watcher.losses[0],
-        "loss_last": watcher.losses[-1],
+        "loss_first": keeper.history[0]["loss"],
+        "loss_last": keeper.history[-1]["loss"],
         "tokens": int(trainer.state.num_input_tokens_seen),
-        "seconds": round(seconds, 1),
+        "seconds": round(keeper.seconds(), 1),
     }
 
 
@@ -119,23 +136,25 @@ def evaluate(trainer: Any, step: int, channel: Channel) -> float | None:
     return loss
 
 
-def _watcher(channel: Channel, stop: StopFlag, steps: int) -> Any:
-    """A callback that reports each step, stops on request and fails on numbers that are none."""
+def _watcher(trainer: Any, channel: Channel, keeper: Keeper, stop: StopFlag) -> Any:
+    """A callback that reports each step, has it kept, stops, and fails on numbers that are none."""
     from transformers import TrainerCallback
+
+    steps = trainer.args.max_steps
 
     class Watcher(TrainerCallback):
         def __init__(self) -> None:
-            self.losses: list[float] = []
             self.clock = time.monotonic()
             self.tokens = 0
 
-        def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-            if stop.is_set:
-                control.should_training_stop = True
+        def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+            self.clock, self.tokens = time.monotonic(), state.num_input_tokens_seen
+            keeper.start()
 
         def on_log(
             self, args: Any, state: Any, control: Any, logs: dict[str, Any] | None = None, **_: Any
         ) -> None:
+            """Optimizer and schedule have done the step when this is called."""
             if not logs or "loss" not in logs:
                 return
             loss, norm = float(logs["loss"]), float(logs.get("grad_norm", 0.0))
@@ -155,8 +174,14 @@ def _watcher(channel: Channel, stop: StopFlag, steps: int) -> Any:
                 "grad_norm": norm,
                 "tokens_per_second": round(rate, 1),
             }
-            self.losses.append(loss)
             eta = elapsed * (steps - state.global_step)
             channel.emit("step", **point, of=steps, eta_seconds=round(eta))
+            keeper.history.append(point)
+            # What follows the last step, an evaluation, may take long enough to lose something.
+            last = state.global_step == steps and trainer.eval_dataset is not None
+            if stop.is_set or last or keeper.is_due():
+                keeper.keep(trainer)
+            if stop.is_set:
+                control.should_training_stop = True
 
     return Watcher()

@@ -50,11 +50,16 @@ def stored_as(folder: Path) -> str | None:
 
 
 def place(folder: Path, device: str) -> str:
-    """`cpu`; else `cuda` if the model fits there in 16 bits with room to work, or `host`."""
+    """`cpu`; else `cuda` if the model fits there in 16 bits with room to work, or `host`.
+
+    The latter also on a machine without a GPU, where only merging and verifying are left to do.
+    """
     import torch
 
     if device == "cpu":
         return "cpu"
+    if not torch.cuda.is_available():
+        return "host"
     stored = stored_as(folder)
     size = sum(path.stat().st_size for path in folder.glob("*.safetensors"))
     if stored == "mxfp4":

@@ -7,6 +7,7 @@ family's special tokens. Mistral's and Llama 2's way to tokenise is rebuilt in s
 
 from __future__ import annotations
 
+import ast
 import copy
 import json
 from dataclasses import dataclass
@@ -124,8 +125,22 @@ _MISTRAL_TEMPLATE = """\
 _MISTRAL = ("<unk>", "<s>", "</s>", "[INST]", "[/INST]")
 _GEMMA = ("<bos>", "<eos>", "<start_of_turn>", "<end_of_turn>")
 
+
+def unsloth_gptoss() -> str:
+    """The chat template that Unsloth has for gpt-oss, read without importing Unsloth."""
+    source = (_folder("unsloth") / "chat_templates.py").read_text(encoding="utf-8")
+    body = ast.parse(source).body
+    (found,) = (
+        node.value
+        for node in body
+        if isinstance(node, ast.Assign) and getattr(node.targets[0], "id", "") == "gptoss_template"
+    )
+    return str(ast.literal_eval(found))
+
+
 FAMILIES = {
     "gptoss": Family("gptoss", _HARMONY, "<|return|>", "<|startoftext|>"),
+    "gptoss_unsloth": Family(unsloth_gptoss(), _HARMONY, "<|return|>", "<|startoftext|>"),
     "qwen2_5": Family("qwen2_5", _CHATML, "<|im_end|>", plain=_QWEN3_PLAIN[2:4]),
     "qwen3": Family("qwen3", _CHATML, "<|im_end|>", plain=_QWEN3_PLAIN),
     "qwen3_think": Family("qwen3_5_think", _CHATML, "<|im_end|>", plain=_QWEN3_PLAIN),

@@ -6,12 +6,14 @@ from functools import lru_cache
 
 import pytest
 
+from job.data.mask.render import render_prompt
 from job.data.rows import BadRow
 from tests.data import families
 from tests.data.examples import (
     assistant,
     call,
     encode,
+    options,
     rendered,
     row,
     system,
@@ -67,6 +69,21 @@ def test_reasoning_of_an_earlier_turn_is_left_out_counted_and_in_no_other_channe
     assert found.dropped_thinking == 1
     assert "first thought" not in gptoss().decode(found.input_ids)
     assert said(*turns)[-1] == f"{ANALYSIS}second<|end|>{AGAIN}{FINAL}d<|return|>"
+
+
+def test_an_answer_stays_in_its_channel_with_a_template_that_would_misplace_it():
+    """Unsloth's tells an earlier turn that has reasoning in the channel of reasoning."""
+    tokenizer = families.stand_in("gptoss_unsloth")
+    turns = (user("a"), assistant("b", "first thought"), user("c"), assistant("d", "second"))
+    found = encode(tokenizer, row(*turns))
+    assert found.dropped_thinking == 1
+    assert trained_runs(tokenizer, found) == [
+        f"{FINAL}b<|end|>",
+        f"{ANALYSIS}second<|end|>{AGAIN}{FINAL}d<|return|>",
+    ]
+    prompt = render_prompt(list(turns[:3]), tokenizer, options())
+    assert f"{FINAL}b<|end|>" in prompt
+    assert "first thought" not in prompt
 
 
 def test_schemas_calls_and_results_are_told_as_the_template_tells_them():

@@ -66,6 +66,7 @@ def ends_with(stop):
 # What the assistant says in a turn, written down by hand for each family.
 SAID = {
     "gptoss": harmony,
+    "gptoss_unsloth": harmony,
     "qwen3": qwen3,
     "qwen2_5": ends_with("<|im_end|>"),
     "qwen3_instruct": ends_with("<|im_end|>"),

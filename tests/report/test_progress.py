@@ -104,6 +104,15 @@ def test_phases_plans_warnings_and_failures_are_announced(lines: Lines) -> None:
     ]
 
 
+def test_where_a_run_goes_on_and_where_its_checkpoints_are_is_said(lines: Lines) -> None:
+    lines.send("resumed", step=40, history=[], evals=[])
+    lines.send("mirrored", step=50, uri="s3://bucket/run-a", seconds=1.0)
+    assert [line[10:] for line in lines.printed] == [
+        "going on after step 40",
+        "checkpoint of step 50 is at s3://bucket/run-a",
+    ]
+
+
 def test_events_that_are_only_for_programs_print_nothing(lines: Lines) -> None:
     lines.send("ready", seconds=25.0)
     lines.send("audit", audit={"rows": 3})

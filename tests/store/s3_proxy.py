@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import http.client
+import threading
 from http.server import BaseHTTPRequestHandler
 from urllib.parse import urlsplit
 
@@ -21,8 +22,12 @@ class S3Proxy(LoopbackServer):
     def __init__(self, upstream: str) -> None:
         self.upstream = urlsplit(upstream).netloc
         self.requests: list[str] = []
+        self.paths: list[tuple[str, str]] = []  # method and path of every request
         self.foreign_etags = False
         self.faults: list[tuple[str, int, str]] = []  # method, status, code
+        self.held, self._go = threading.Event(), threading.Event()
+        self._holding = ("", "")
+        self._refused = ("", "", 0, "")
         proxy = self
 
         class Bound(_Handler):
@@ -42,6 +47,30 @@ class S3Proxy(LoopbackServer):
         """Damage the next body that is sent."""
         self.faults.append(("PUT", 0, "flip"))
 
+    def refuse_path(self, method: str, part: str, status: int, code: str) -> None:
+        """Answer every request for a path with this part in it with an S3 error."""
+        self._refused = (method, part, status, code)
+
+    def refused(self, method: str, path: str) -> tuple[int, str]:
+        wanted, part, status, code = self._refused
+        return (status, code) if method == wanted and part in path else (0, "")
+
+    def hold(self, method: str, ending: str) -> None:
+        """Let requests for paths with this ending wait; `held` tells of the first."""
+        self._holding = (method, ending)
+
+    def release(self) -> None:
+        """Drop what is held, and hold nothing more."""
+        self._holding = ("", "")
+        self._go.set()
+
+    def holds(self, method: str, path: str) -> bool:
+        if method != self._holding[0] or not path.split("?")[0].endswith(self._holding[1]):
+            return False
+        self.held.set()
+        self._go.wait(60)
+        return True
+
     def take(self, method: str) -> tuple[int, str]:
         for fault in self.faults:
             if fault[0] == method:
@@ -57,7 +86,13 @@ class _Handler(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
         self.owner.requests.append(self.command)
-        status, code = self.owner.take(self.command)
+        self.owner.paths.append((self.command, urlsplit(self.path).path))
+        if self.owner.holds(self.command, self.path):
+            self.close_connection = True
+            return
+        status, code = self.owner.refused(self.command, self.path)
+        if not status:
+            status, code = self.owner.take(self.command)
         if status:
             error = f"<Error><Code>{code}</Code><Message>ordered by a test</Message></Error>"
             self._send(status, [], error.encode())

@@ -12,7 +12,8 @@ import pytest
 from job.errors import AccessRefused, InternalError
 from job.hashing import FileRecord, hash_file
 from job.store.file import FileStore
-from job.store.objects import ObjectDestination, Sent
+from job.store.keys import Sent
+from job.store.objects import ObjectDestination
 from tests.store.conftest import no_progress
 
 

@@ -9,7 +9,8 @@ import pytest
 
 from job.errors import DestinationTaken, InternalError, NotFound, Unavailable
 from job.hashing import FileRecord, hash_folder
-from job.store.objects import ObjectDestination, Store, Stored
+from job.store.keys import Store, Stored
+from job.store.objects import ObjectDestination
 from tests.store.conftest import OTHERS, OURS, Place, claim, no_progress, receipt_of
 
 

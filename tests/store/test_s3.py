@@ -10,7 +10,8 @@ import pytest
 
 from job.errors import AccessRefused, InternalError, JobError, NotFound, Unavailable, UploadFailed
 from job.hashing import FileRecord, hash_file, hash_folder
-from job.store.objects import ObjectDestination, Sent
+from job.store.keys import Sent
+from job.store.objects import ObjectDestination
 from job.store.s3 import S3Store, _part_bytes
 from tests.conftest import BUCKET
 from tests.store.conftest import claim, no_progress

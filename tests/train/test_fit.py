@@ -9,31 +9,7 @@ import pytest
 
 from job.channel import as_job_error
 from job.errors import CudaOutOfMemory, Diverged, InternalError, OutOfResources
-from job.spec import read_spec
-from job.train.fit import _watcher, planned_steps
-
-
-def spec(**keys: str) -> Any:
-    variables = {f"JOB_{key.upper()}": value for key, value in keys.items()}
-    required = {"JOB_MODEL": "org/m", "JOB_DATASET": "org/d", "JOB_OUTPUT": "file:///out"}
-    return read_spec(required | variables)
-
-
-@pytest.mark.parametrize(
-    ("keys", "rows", "steps"),
-    [
-        ({"max_steps": "7"}, 1000, 7),
-        ({}, 1000, 63),  # the last batch has 8 rows
-        ({"epochs": "2"}, 32, 4),
-        ({"epochs": "0.5"}, 32, 1),
-        ({"epochs": "0.1"}, 4, 1),
-    ],
-)
-def test_steps_are_planned_from_rows_and_epochs(
-    keys: dict[str, str], rows: int, steps: int
-) -> None:
-    assert planned_steps(spec(**keys), rows) == steps
-
+from job.train.fit import _watcher
 
 BF16 = SimpleNamespace(fp16=False)
 
@@ -46,38 +22,60 @@ class Listener:
         self.events.append({"event": kind, **fields})
 
 
+class NothingKept:
+    """Stands for the keeper."""
+
+    def __init__(self) -> None:
+        self.history: list[dict[str, Any]] = []
+        self.kept = 0
+
+    def is_due(self) -> bool:
+        return False
+
+    def keep(self, trainer: Any) -> None:
+        self.kept += 1
+
+
+def watcher(listener: Any = None, keeper: Any = None, *, stop: bool = False) -> Any:
+    trainer = SimpleNamespace(args=SimpleNamespace(max_steps=10), eval_dataset=None)
+    flag = SimpleNamespace(is_set=stop)
+    return _watcher(trainer, listener or Listener(), keeper or NothingKept(), flag)  # type: ignore[arg-type]
+
+
 def state(step: int) -> Any:
     return SimpleNamespace(global_step=step, num_input_tokens_seen=100 * step)
 
 
+GOOD = {"loss": "1.5", "grad_norm": "0.2", "learning_rate": 1e-4}
+
+
 def test_each_step_is_reported() -> None:
     listener = Listener()
-    watcher = _watcher(listener, SimpleNamespace(is_set=False), steps=10)  # type: ignore[arg-type]
-    watcher.on_log(BF16, state(4), None, {"loss": "1.5", "grad_norm": "0.2", "learning_rate": 1e-4})
+    watcher(listener).on_log(BF16, state(4), None, GOOD)
     (event,) = listener.events
     assert (event["step"], event["of"], event["loss"]) == (4, 10, 1.5)
 
 
 @pytest.mark.parametrize("logs", [{"loss": "nan"}, {"loss": "2.0", "grad_norm": "inf"}])
-def test_a_number_that_is_none_stops_the_run(logs: dict[str, str]) -> None:
-    watcher = _watcher(Listener(), SimpleNamespace(is_set=False), steps=10)  # type: ignore[arg-type]
+def test_a_number_that_is_none_stops_the_run_and_nothing_is_kept(logs: dict[str, str]) -> None:
+    keeper = NothingKept()
     with pytest.raises(Diverged, match="Step 3"):
-        watcher.on_log(BF16, state(3), None, {"learning_rate": 1e-4, **logs})
+        watcher(keeper=keeper, stop=True).on_log(BF16, state(3), None, {**GOOD, **logs})
+    assert keeper.kept == 0
 
 
 def test_in_float16_the_scaler_may_overflow_but_the_loss_may_not() -> None:
-    watcher = _watcher(Listener(), SimpleNamespace(is_set=False), steps=10)  # type: ignore[arg-type]
     fp16 = SimpleNamespace(fp16=True)
-    logs = {"learning_rate": 1e-4, "loss": "2.0", "grad_norm": "inf"}
-    watcher.on_log(fp16, state(1), None, logs)
+    one = watcher()
+    one.on_log(fp16, state(1), None, {**GOOD, "grad_norm": "inf"})
     with pytest.raises(Diverged):
-        watcher.on_log(fp16, state(2), None, {**logs, "loss": "nan"})
+        one.on_log(fp16, state(2), None, {**GOOD, "loss": "nan"})
 
 
-def test_a_stop_ends_training_after_the_step() -> None:
-    watcher = _watcher(Listener(), SimpleNamespace(is_set=True), steps=10)  # type: ignore[arg-type]
-    control = SimpleNamespace(should_training_stop=False)
-    watcher.on_step_end(None, state(3), control)
+def test_a_stop_keeps_the_step_and_ends_training() -> None:
+    keeper, control = NothingKept(), SimpleNamespace(should_training_stop=False)
+    watcher(keeper=keeper, stop=True).on_log(BF16, state(3), control, GOOD)
+    assert keeper.kept == 1
     assert control.should_training_stop is True
 
 

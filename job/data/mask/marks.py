@@ -109,6 +109,29 @@ def _renamed(call: Message, name: str) -> Message:
     return {**call, "function": {**call["function"], "name": name}}
 
 
+def without_lost(
+    messages: list[Message], turns: Sequence[Turn], text: str, thinking_key: str
+) -> list[Message]:
+    """The messages without the reasoning that is not in the text that a template made of them.
+
+    A template may draw a turn with such reasoning otherwise than one that has none: Unsloth's for
+    gpt-oss puts its answer into the channel of the reasoning.
+
+    Returns:
+        The same list where nothing is lost.
+    """
+    lost = [
+        any(part.name == "thinking" and part.before not in text for part in turn.parts)
+        for turn in turns
+    ]
+    if not any(lost):
+        return messages
+    return [
+        {key: value for key, value in message.items() if not gone or key != thinking_key}
+        for message, gone in zip(messages, lost, strict=True)
+    ]
+
+
 def fill_slots(text: str, turns: Sequence[Turn]) -> str:
     """Puts each turn's reasoning or preamble where its slot stands.
 

@@ -39,7 +39,8 @@ class Proof:
         if self._unknown_id is not None and ids.count(self._unknown_id) != meant:
             raise BadRow("holds a character for which the model's tokenizer has no token")
         known = self._template.control_ids
-        if [i for i in ids if i in self._control] != [known[token] for token in text.control]:
+        steering = list(filter(self._control.__contains__, ids))
+        if steering != [known[token] for token in text.control]:
             raise BadRow("holds text that the model's tokenizer takes for a control token")
         if self._bos is not None and ids[:2] == [self._bos, self._bos]:
             raise BadRow("begins with two BOS tokens")

@@ -105,9 +105,12 @@ def render_prompt(
             return template.bos + "\n\n".join(message["content"] for message in messages)
         row = Row(tuple(messages), None, None, "prompts", 1)
         prepared = prepare(row, messages, template)
-        said = [marks.plain(turn) for turn in prepared.turns]
+        turns, key = prepared.turns, template.thinking_key
+        marked = [marks.marked(turn, key, prepared.characters) for turn in turns]
+        drawn = template.render(marked, prepared.tools, prompt=True)
+        said = marks.without_lost([marks.plain(turn) for turn in turns], turns, drawn, key)
         text = template.render(said, prepared.tools, prompt=True)
-        return prepared.hidden.show(marks.fill_slots(text, prepared.turns))
+        return prepared.hidden.show(marks.fill_slots(text, turns))
     except BadRow as error:
         raise DataError(error.at("A prompt cannot be used")) from None
 

@@ -38,16 +38,19 @@ class MarkedText:
         Raises:
             BadRow: the template leaves out or changes what is said.
         """
-        self._template, self._turns, self._said = template, turns, said
+        self._template, self._turns = template, turns
         self._tools, self._effort = tools, effort
-        self._marks = {
-            mark for t in turns for part in t.parts for mark in (part.before, part.after)
-        }
+        parts = [part for turn in turns for part in turn.parts]
+        self._marks = {mark for part in parts for mark in (part.before, part.after)}
+        key, plain = template.thinking_key, [marks.plain(turn) for turn in turns]
         drawn = self._render(said, turns, prompt=False)
+        self._said = marks.without_lost(said, turns, drawn, key)
+        if self._said is not said:
+            plain = marks.without_lost(plain, turns, drawn, key)
+            drawn = self._render(self._said, turns, prompt=False)
         self.control = template.control.findall(drawn)
         self.text, self.places = marks.take_out(drawn, self._marks)
-        untouched = self._render([marks.plain(turn) for turn in turns], turns, prompt=False)
-        if untouched != self.text:
+        if self._render(plain, turns, prompt=False) != self.text:
             raise BadRow("the model's chat template changes what is said in this conversation")
         self._check_all_said()
 
@@ -97,9 +100,7 @@ class MarkedText:
         opening = text[self._bounds(index - 1, places).end :]
         begin = self._bounds(index - 1, self.places).end
         given = self.text[begin : self._bounds(index, self.places).start]
-        ends = range(
-            _common(opening, given), -1, -1
-        )  # backwards out of a tag: <t|hink>, <t|ool_call>
+        ends = range(_common(opening, given), -1, -1)  # back out of a tag: <t|hink>, <t|ool_call>
         common = next((i for i in ends if _SCAFFOLD.fullmatch(opening, i)), None)
         if common is None:
             raise BadRow(

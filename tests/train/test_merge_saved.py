@@ -49,7 +49,7 @@ def test_experts_of_an_mxfp4_base_are_merged_and_verified(tmp_path: Path) -> Non
     write_checkpoint(base, TINY, "mxfp4")
     write_adapter(base, adapter)
     folders = {"model": str(base), "adapter": str(adapter), "merged": str(merged)}
-    events = run_child("job.train.merge_mxfp4", tmp_path, folders)
+    events = run_child("job.train.merge_saved", tmp_path, folders)
     assert events[-1] == {"event": "artifact", "part": "merged"}
     assert "quantization_config" not in json.loads((merged / "config.json").read_text())
 

@@ -1,11 +1,12 @@
-"""The merge for a base that is stored in MXFP4, in a process of its own, by PEFT.
+"""The merge of a saved adapter, in a process of its own, by PEFT.
 
-`python -m job.train.merge_mxfp4`. Unsloth 2026.10.7 dequantises such a base but does not find the
-adapters of the fused experts (unsloth_zoo/saving_utils.py:2698 looks them up by the tensor's name),
-and refuses: "# of LoRAs = 12 does not match # of saved modules = 8". PEFT merges them. Needs room
-for the whole model in bfloat16, on the GPU or else in memory.
+`python -m job.train.merge_saved`. It serves a start that finds the adapter finished, the command
+`merge`, which needs no GPU, and every base that is stored in MXFP4: Unsloth 2026.10.7 dequantises
+such a base but does not find the adapters of the fused experts (unsloth_zoo/saving_utils.py:2698
+looks them up by the tensor's name), and refuses: "# of LoRAs = 12 does not match # of saved modules
+= 8". Needs room for the whole model in bfloat16, on the GPU or else in memory.
 `tests/gpu/test_gpt_oss.py` trains such a base; when its MXFP4 case passes with
-`plan.merge == "unsloth"`, this module can go.
+`plan.merge == "unsloth"`, this is no longer needed for that.
 """
 
 from __future__ import annotations

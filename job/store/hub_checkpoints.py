@@ -1,0 +1,85 @@
+"""Checkpoints on the Hub: on a branch of their own, so that `main` only ever holds results.
+
+Each commit to the branch `checkpoints` adds one and removes the ones that are no longer needed: a
+reader sees only whole ones. The branch is deleted after success.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import shutil
+from functools import partial
+from pathlib import Path
+
+from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi, hf_hub_download
+
+from job.checkpoints import COMPLETE, FOLDER, Checkpoint, step_of, superfluous
+from job.errors import NotFound
+from job.store.hub_client import ask
+from job.store.keys import safe_key
+
+BRANCH = "checkpoints"
+
+
+def put(api: HfApi, repo: str, checkpoint: Checkpoint, budget: float) -> None:
+    """Commit a checkpoint; in the same commit all but this and the one before it go."""
+    what, name = f"hf://{repo}@{BRANCH}", checkpoint.folder.name
+    make = partial(api.create_branch, repo, branch=BRANCH, exist_ok=True)
+    ask(what, budget, make, writing=True)
+    paths = [*(record.path for record in checkpoint.files), COMPLETE]
+    there = _files(api, repo, budget)
+    old = superfluous(_names(there), name)
+    operations: list[CommitOperationAdd | CommitOperationDelete] = [
+        CommitOperationAdd(f"{FOLDER}/{name}/{path}", checkpoint.folder / path) for path in paths
+    ]
+    operations += [
+        CommitOperationDelete(file, is_folder=False)
+        for file in there
+        if file.startswith(tuple(f"{FOLDER}/{gone}/" for gone in old))
+    ]
+    title = f"checkpoint {checkpoint.step}"
+    commit = partial(api.create_commit, repo, operations, commit_message=title, revision=BRANCH)
+    ask(what, budget, commit, writing=True)  # made twice, after a lost reply, it changes nothing
+
+
+def names(api: HfApi, repo: str, budget: float) -> list[str]:
+    """The names of the checkpoints there, oldest first."""
+    return _names(_files(api, repo, budget))
+
+
+def get(api: HfApi, repo: str, name: str, into: Path, budget: float) -> None:
+    """Download a checkpoint into an empty folder, `COMPLETE` included; nothing is verified."""
+    prefix = f"{FOLDER}/{name}/"
+    for file in _files(api, repo, budget):
+        if file.startswith(prefix):
+            fetch = partial(
+                hf_hub_download,
+                repo,
+                file,
+                revision=BRANCH,
+                local_dir=into / ".hub",
+                token=api.token,
+                endpoint=api.endpoint,
+            )
+            path = into / safe_key(file.removeprefix(prefix))
+            path.parent.mkdir(parents=True, exist_ok=True)
+            Path(ask(f"hf://{repo}@{BRANCH}", budget, fetch)).rename(path)
+    shutil.rmtree(into / ".hub", ignore_errors=True)  # the client's own notes
+
+
+def drop(api: HfApi, repo: str, budget: float) -> None:
+    """Delete the branch, where there is one."""
+    with contextlib.suppress(NotFound):
+        ask(f"hf://{repo}", budget, partial(api.delete_branch, repo, branch=BRANCH), writing=True)
+
+
+def _files(api: HfApi, repo: str, budget: float) -> list[str]:
+    listing = partial(api.list_repo_files, repo, revision=BRANCH)
+    try:
+        return [f for f in ask(f"hf://{repo}", budget, listing) if f.startswith(f"{FOLDER}/")]
+    except NotFound:
+        return []
+
+
+def _names(files: list[str]) -> list[str]:
+    return sorted({file.split("/")[1] for file in files}, key=step_of)
