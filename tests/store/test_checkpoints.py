@@ -56,7 +56,9 @@ def test_a_run_that_left_checkpoints_keeps_other_specs_out(place, tmp_path):
     destination.release()
     with pytest.raises(DestinationTaken):
         place.open().acquire(claim("another", "b" * 64))
-    place.open().acquire(claim("a later start"))
+    later = place.open()
+    later.acquire(claim("a later start"))
+    later.release()
 
 
 def test_tidying_removes_what_killed_processes_left(place):
