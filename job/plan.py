@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
+from job import packing
 from job.errors import SpecError, Unavailable
 from job.spec import JobSpec
 
@@ -52,7 +53,7 @@ class Plan:
     gradient_accumulation: Setting  # forward passes per optimizer step
     gradient_checkpointing: Setting  # "unsloth", True, False
     optimizer: Setting
-    packing: Setting
+    packing: Setting  # tokens of a packed row, or False
     merge: Setting  # who merges the 16-bit weights: unsloth, peft
     estimates: dict[str, int]
 
@@ -82,7 +83,14 @@ def make_plan(spec: JobSpec, config: Mapping[str, Any], weight_bytes: int, gpu: 
     precision = _precision(spec, config, weight_bytes, gpu)
     checkpointing = _checkpointing(spec, gpu)
     weights = _loaded_bytes(config, weight_bytes, str(precision.value), gpu)
-    micro = _micro_batch(spec, config, weights, checkpointing, gpu)
+    packed = _packing(spec, config, str(precision.value), weights, gpu)
+    if packed.value:
+        checkpointing = Setting(False, "the rows are as long as memory allows without it")
+        micro = Setting(spec.batch_size, "a whole step, in packed rows")
+        activations = packed.value * packing.token_bytes(config)
+    else:
+        micro = _micro_batch(spec, config, weights, checkpointing, gpu)
+        activations = micro.value * spec.max_seq_length * _token_bytes(config, checkpointing)
     steps = spec.batch_size // micro.value
     return Plan(
         precision=precision,
@@ -90,11 +98,11 @@ def make_plan(spec: JobSpec, config: Mapping[str, Any], weight_bytes: int, gpu: 
         gradient_accumulation=Setting(steps, f"{spec.batch_size} sequences per optimizer step"),
         gradient_checkpointing=checkpointing,
         optimizer=_optimizer(spec, gpu),
-        packing=Setting(False, "one sequence a row"),
+        packing=packed,
         merge=_merge(config),
         estimates={
             "weights": weights,
-            "activations": micro.value * spec.max_seq_length * _token_bytes(config, checkpointing),
+            "activations": activations,
             "reserve": RESERVE if gpu else 0,
             "disk": _disk(spec, weight_bytes, config),
         },
@@ -102,7 +110,13 @@ def make_plan(spec: JobSpec, config: Mapping[str, Any], weight_bytes: int, gpu: 
 
 
 def with_smaller_batch(plan: Plan) -> Plan | None:
-    """The same plan with half the micro-batch or less; None when it is one sequence already."""
+    """The same plan with rows half as long, or half the micro-batch or less.
+
+    None when the micro-batch is one sequence already.
+    """
+    if limit := plan.packing.value:
+        shorter = Setting(limit // 2, f"rows of {limit} tokens did not fit the GPU's memory")
+        return replace(plan, packing=shorter)
     micro = plan.micro_batch_size.value
     whole = micro * plan.gradient_accumulation.value
     smaller = [n for n in range(1, micro // 2 + 1) if whole % n == 0]
@@ -186,6 +200,34 @@ def _loaded_bytes(
     return weight_bytes
 
 
+def _room(weights: int, gpu: Gpu) -> int:
+    """Bytes for activations beside the weights. Another process may hold a part of the card."""
+    return min(int(0.95 * gpu.memory), gpu.free) - weights - RESERVE
+
+
+def _packing(
+    spec: JobSpec, config: Mapping[str, Any], precision: str, weights: int, gpu: Gpu | None
+) -> Setting:
+    """Packed where it can be; `auto` leaves alone what the user set for unpacked rows."""
+    if spec.packing == "false":
+        return Setting(False, "as asked")
+    reason = packing.obstacle(spec, config, precision, gpu.capability if gpu else None)
+    limit = 0
+    if gpu is not None and reason is None:
+        limit = max(_room(weights, gpu), 0) // packing.token_bytes(config)
+        if limit < spec.max_seq_length:
+            reason = f"a packed row of {limit} tokens is all that memory allows"
+    if spec.packing == "true":
+        if reason is not None:
+            raise SpecError(f"JOB_PACKING=true: {reason}; allowed here: auto, false.")
+        return Setting(limit, "as asked; rows as long as memory allows")
+    if reason is not None:
+        return Setting(False, reason)
+    if spec.micro_batch_size != "auto" or spec.gradient_checkpointing != "auto":
+        return Setting(False, "micro-batch or checkpointing were set for unpacked rows")
+    return Setting(limit, "rows as long as memory allows")
+
+
 def _token_bytes(config: Mapping[str, Any], checkpointing: Setting) -> int:
     text = config.get("text_config") or config
     kind = "checkpointed" if checkpointing.value else "kept"
@@ -208,8 +250,7 @@ def _micro_batch(
         )
     else:
         per_sequence = spec.max_seq_length * _token_bytes(config, checkpointing)
-        # Another process may hold a part of the card.
-        room = min(int(0.95 * gpu.memory), gpu.free) - weights - RESERVE
+        room = _room(weights, gpu)
         wanted = room // per_sequence
         reason = f"{max(room, 0) / GIB:.1f} GiB are left beside the weights on the {gpu.name}"
         if wanted < 1:

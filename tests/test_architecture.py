@@ -45,7 +45,8 @@ MAY_IMPORT: dict[str, set[str]] = {
     "record": {"events", "spec"},
     "workplace": {"spec"},
     "train": {"channel", "checkpoints", "data", "spec"},
-    "plan": {"spec"},
+    "plan": {"packing", "spec"},
+    "packing": {"spec"},
     "sources": {"credentials", "hashing"},
     "store": {"checkpoints", "hashing", "receipt"},
     "receipt": {"hashing", "store"},  # store: opened by `verify_uri`, when it is called
@@ -54,7 +55,9 @@ MAY_IMPORT: dict[str, set[str]] = {
 # Library -> the rooms that may import it.
 LIBRARIES: dict[str, set[str]] = {
     "torch": {"train"},
-    "transformers": {"train", "data"},
+    "train": {"channel", "checkpoints", "data", "spec"},
+    "plan": {"packing", "spec"},
+    "packing": {"spec"},
     "unsloth": {"train"},
     "unsloth_zoo": {"train"},
     "trl": {"train"},

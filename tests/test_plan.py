@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from bench.gptoss import Shape, config
 from job.errors import SpecError, Unavailable
 from job.plan import GIB, Gpu, Plan, make_plan, storage_format
 from job.spec import JobSpec, read_spec
@@ -248,3 +249,47 @@ def test_micro_batches_always_make_up_the_batch(model, gpu, batch, length, check
 
 def test_an_mxfp4_base_is_merged_by_peft():
     assert plan(GPT_OSS, H100).merge.value == "peft"
+
+
+# The whole config of gpt-oss-20b, without which nothing is packed.
+GPT_OSS_20B = (config(Shape(), "mxfp4"), GPT_OSS[1])
+
+
+@pytest.mark.parametrize("gpu", [H100, H200, B200], ids=lambda gpu: gpu.name)
+def test_gpt_oss_is_packed_where_a_row_fits(gpu):
+    decided = plan(GPT_OSS_20B, gpu)
+    values = decided.values()
+    assert values["packing"] >= 4096
+    assert (values["micro_batch_size"], values["gradient_accumulation"]) == (16, 1)
+    assert values["gradient_checkpointing"] is False
+    assert sum(decided.estimates[k] for k in ("weights", "activations", "reserve")) <= gpu.free
+
+
+def test_an_h100_takes_rows_of_18_600_tokens():
+    assert 18_000 < plan(GPT_OSS_20B, H100).packing.value < 19_000
+
+
+@pytest.mark.parametrize(
+    ("model", "gpu", "changes", "reason"),
+    [
+        (GPT_OSS_20B, H100, {"packing": "false"}, "as asked"),
+        (GPT_OSS_20B, H100, {"lora_dropout": "0.1"}, "no dropout"),
+        (GPT_OSS_20B, H100, {"max_seq_length": "65536"}, "all that memory allows"),
+        (GPT_OSS_20B, H100, {"micro_batch_size": "4"}, "set for unpacked rows"),
+        (GPT_OSS_20B, H100, {"gradient_checkpointing": "unsloth"}, "set for unpacked rows"),
+        (LLAMA_8B, H100, {}, "only gpt-oss"),
+    ],
+)
+def test_what_is_not_packed_says_why(model, gpu, changes, reason):
+    try:
+        decided = plan(model, gpu, **changes)
+    except Unavailable:
+        assert "max_seq_length" in changes  # nor is there room for one row unpacked
+        return
+    assert decided.packing.value is False
+    assert reason in decided.packing.reason
+
+
+def test_packing_that_cannot_be_is_refused():
+    with pytest.raises(SpecError, match="JOB_PACKING=true: only gpt-oss is packed"):
+        plan(LLAMA_8B, H100, packing="true")

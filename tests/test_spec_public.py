@@ -57,6 +57,7 @@ def test_the_defaults_are_the_ones_of_the_reference_recipe():
         "optimizer": "adamw_8bit",
         "batch_size": 16,
         "micro_batch_size": "auto",
+        "packing": "auto",
         "gradient_checkpointing": "auto",
         "seed": 3407,
         "save": "lora,merged_16bit",

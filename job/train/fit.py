@@ -47,6 +47,8 @@ def make_trainer(
     from transformers import DataCollatorForSeq2Seq
     from trl import SFTConfig, SFTTrainer
 
+    from job.train.packed import packed_trainer
+
     on_cpu = spec.device == "cpu"
     bf16 = not on_cpu and torch.cuda.is_bf16_supported(including_emulation=False)
     config = SFTConfig(
@@ -72,21 +74,24 @@ def make_trainer(
         packing=False,
         dataset_kwargs={"skip_prepare_dataset": True},
         remove_unused_columns=False,
-        include_num_input_tokens_seen="non_padding",
+        include_num_input_tokens_seen="no" if plan["packing"] else "non_padding",
         logging_steps=1,
         logging_nan_inf_filter=False,  # the default hides a loss that is not finite
         save_strategy="no",
         report_to="none",
         disable_tqdm=True,
     )
-    return SFTTrainer(
-        model=model,
-        args=config,
-        train_dataset=rows.train,
-        eval_dataset=rows.eval,
-        processing_class=tokenizer,
-        data_collator=DataCollatorForSeq2Seq(tokenizer, padding=True, label_pad_token_id=-100),
-    )
+    options = {
+        "model": model,
+        "args": config,
+        "train_dataset": rows.train,
+        "eval_dataset": rows.eval,
+        "processing_class": tokenizer,
+    }
+    if plan["packing"]:
+        return packed_trainer(plan["packing"], **options)
+    collator = DataCollatorForSeq2Seq(tokenizer, padding=True, label_pad_token_id=-100)
+    return SFTTrainer(**options, data_collator=collator)
 
 
 def fit(

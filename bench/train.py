@@ -1,0 +1,247 @@
+"""Training speed on gpt-oss's shape: this project's packed path beside Unsloth's and TRL's own.
+
+    python bench/train.py --folder /dev/shm/bench
+
+Writes a random checkpoint once (MXFP4 layout, `bench/gptoss.py`), runs each arm in a process of its
+own on the same rows, and prints a table. A step's time runs from the end of the step before to its
+own, data and logging included; real tokens are those that are not padding.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import statistics
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+REPOSITORY = Path(__file__).parent.parent
+sys.path.insert(0, str(REPOSITORY))  # also when started as a file
+
+from job.child import child_environment  # noqa: E402
+
+GIB = 2**30
+BATCH, LONGEST, SEED = 16, 4096, 3407
+ROWS = 512  # in the data set, whatever the steps: each arm draws the same ones in the same order
+# Arm -> library, sequences per forward pass, whether batches are grouped by length.
+ARMS = {
+    "recipe": ("unsloth", 4, False),  # the usual notebook: 4 x 4, as Unsloth comes
+    "unsloth-tuned": ("unsloth", 16, True),
+    "trl-eager": ("eager", 4, False),
+    "trl-flex": ("flex_attention", 16, True),
+    "packed": ("packed", 16, False),
+}
+
+
+def lengths(mix: str, count: int) -> list[int]:
+    """Tokens of each row: lognormal around 950 (`reference`) or 250 (`short`), or all alike."""
+    import numpy as np
+
+    if mix in ("1024", "4096"):
+        return [int(mix)] * count
+    middle = {"reference": 6.7, "short": 5.4}[mix]
+    drawn = np.random.default_rng(SEED).lognormal(middle, 0.55, count)
+    return [int(n) for n in drawn.clip(64, LONGEST)]
+
+
+def rows(mix: str, count: int) -> list[dict[str, list[int]]]:
+    """Random token ids, every token trained."""
+    import numpy as np
+
+    generator = np.random.default_rng(SEED)
+    ids = [generator.integers(1000, 199_000, n).tolist() for n in lengths(mix, count)]
+    return [{"input_ids": row, "labels": row} for row in ids]
+
+
+def plan_for(arm: str, spec: Any, folder: Path) -> dict[str, Any]:
+    """The job's own plan for this card, changed to what the arm is about."""
+    from job.plan import make_plan
+    from job.preflight import find_gpu
+
+    config = json.loads((folder / "config.json").read_text())
+    size = sum(path.stat().st_size for path in folder.glob("*.safetensors"))
+    plan = make_plan(spec, config, size, find_gpu()).values()
+    _, micro, _ = ARMS[arm]
+    if arm != "packed":
+        plan |= {"packing": False, "micro_batch_size": micro, "gradient_checkpointing": "unsloth"}
+        plan["gradient_accumulation"] = BATCH // micro
+    return plan
+
+
+def load_plain(folder: Path, attention: str) -> tuple[Any, Any]:
+    """Model and tokenizer as the libraries' own documentation loads them, without Unsloth."""
+    import torch
+    from peft import LoraConfig, get_peft_model
+    from transformers import AutoModelForCausalLM, AutoTokenizer, Mxfp4Config
+
+    model = AutoModelForCausalLM.from_pretrained(
+        folder,
+        dtype=torch.bfloat16,
+        attn_implementation=attention,
+        use_cache=False,
+        device_map={"": 0},
+        quantization_config=Mxfp4Config(dequantize=True),
+    )
+    config = LoraConfig(
+        r=8,
+        lora_alpha=16,
+        target_modules=["q_proj", "k_proj", "v_proj", "o_proj"],
+        target_parameters=["mlp.experts.gate_up_proj", "mlp.experts.down_proj"],
+        task_type="CAUSAL_LM",
+    )
+    return get_peft_model(model, config), AutoTokenizer.from_pretrained(folder)
+
+
+def run_arm(arm: str, folder: Path, mix: str, steps: int) -> dict[str, Any]:
+    """Train `steps` steps and return what was measured."""
+    library, _, grouped = ARMS[arm]
+    started = time.monotonic()
+    if library in ("unsloth", "packed"):
+        from job.train.__main__ import import_unsloth
+
+        import_unsloth(on_cpu=False)
+    import torch
+    from transformers import set_seed
+
+    from job.spec import read_spec
+    from job.train import fit, load
+
+    imported = time.monotonic()
+    spec = read_spec(
+        {
+            "JOB_MODEL": str(folder),
+            "JOB_DATASET": "/unused.jsonl",
+            "JOB_OUTPUT": "file:///unused",
+            "JOB_WORK_DIR": str(folder.parent / f"work-{arm}"),
+            "JOB_MAX_STEPS": str(steps),
+        }
+    )
+    set_seed(spec.seed)
+    plan = plan_for(arm, spec, folder)
+    if library in ("unsloth", "packed"):
+        model, tokenizer = load.load_model(spec, plan, folder)
+    else:
+        model, tokenizer = load_plain(folder, library)
+    loaded = time.monotonic()
+    trainer = fit.make_trainer(spec, plan, model, tokenizer, rows(mix, ROWS), [])
+    if grouped:
+        trainer.args.train_sampling_strategy = "group_by_length"
+    clock = _clock()
+    trainer.add_callback(clock)
+    trainer.train()
+    versions = {name: sys.modules[name].__version__ for name in ("torch", "triton", "transformers")}
+    return {
+        "arm": arm,
+        "card": torch.cuda.get_device_name(),
+        "plan": {name: plan[name] for name in ("packing", "micro_batch_size")},
+        "trainable": load.trainable_parameters(model),
+        "import_s": round(imported - started, 1),
+        "load_s": round(loaded - imported, 1),
+        "peak_gib": round(torch.cuda.max_memory_allocated() / GIB, 1),
+        "reserved_gib": round(torch.cuda.max_memory_reserved() / GIB, 1),
+        "seconds": [round(s, 3) for s in clock.seconds],
+        "tokens": clock.tokens,
+        "loss": clock.losses,
+        "grad_norm": clock.norms,
+        "versions": versions,
+    }
+
+
+def _clock() -> Any:
+    import torch
+    from transformers import TrainerCallback
+
+    class Clock(TrainerCallback):
+        def __init__(self) -> None:
+            self.seconds: list[float] = []
+            self.tokens: list[int] = []
+            self.losses: list[float] = []
+            self.norms: list[float] = []
+
+        def on_train_begin(self, *_: Any, **__: Any) -> None:
+            self.last = time.monotonic()
+
+        def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+            torch.cuda.synchronize()
+            now = time.monotonic()
+            self.seconds.append(now - self.last)
+            self.tokens.append(int(state.num_input_tokens_seen) - sum(self.tokens))
+            self.last = now
+
+        def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **_: Any) -> None:
+            if logs and "loss" in logs:
+                self.losses.append(round(float(logs["loss"]), 5))
+                self.norms.append(round(float(logs["grad_norm"]), 5))
+
+    return Clock()
+
+
+def line(row: dict[str, Any], warm: int) -> str:
+    """One line of the table; the first `warm` steps are not counted."""
+    if "error" in row:
+        return f"| {row['arm']} | {row['error'][:150]} |"
+    seconds, tokens = row["seconds"][warm:], row["tokens"][warm:]
+    rates = sorted(t / s for t, s in zip(tokens, seconds, strict=True))
+    return (
+        f"| {row['arm']} | {sum(tokens) / sum(seconds):,.0f} | {statistics.median(rates):,.0f} "
+        f"({rates[0]:,.0f} to {rates[-1]:,.0f}) | {statistics.median(seconds):.2f} "
+        f"| {row['peak_gib']} | {row['seconds'][0]:.1f} | {row['load_s']} | {len(seconds)} |"
+    )
+
+
+def wait_for_memory() -> None:
+    """The memory of a process that ended is free a moment later."""
+    from job.preflight import find_gpu
+
+    for _ in range(60):
+        if find_gpu().free > 0.95 * find_gpu().memory:
+            return
+        time.sleep(0.5)
+
+
+def main() -> int:
+    """The command line."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--folder", type=Path, required=True)
+    parser.add_argument("--arms", default="recipe,packed,unsloth-tuned,trl-flex")
+    parser.add_argument(
+        "--mix", default="reference", choices=["reference", "short", "1024", "4096"]
+    )
+    parser.add_argument("--layers", type=int, default=24)
+    parser.add_argument("--steps", default=12, type=int, help="of each arm")
+    parser.add_argument("--warm", type=int, default=4)
+    parser.add_argument("--arm", help="run this one here and print its row")
+    args = parser.parse_args()
+    model = args.folder / f"model-{args.layers}"
+    if args.arm:
+        print("ROW " + json.dumps(run_arm(args.arm, model, args.mix, args.steps)))
+        return 0
+    if not model.exists():
+        from bench.gptoss import Shape, write_checkpoint
+
+        write_checkpoint(model, Shape(layers=args.layers), "mxfp4")
+    environment = child_environment(os.environ, args.folder / "caches", on_cpu=False)
+    found = []
+    for arm in args.arms.split(","):
+        wait_for_memory()
+        command = [sys.executable, __file__, "--folder", str(args.folder), "--arm", arm]
+        command += ["--steps", str(args.steps), "--mix", args.mix, "--layers", str(args.layers)]
+        log = args.folder / f"{arm}.log"
+        with log.open("w") as output:  # a run that is killed leaves its log
+            subprocess.run(command, stdout=output, stderr=subprocess.STDOUT, env=environment)
+        last = [text for text in log.read_text().splitlines() if text.startswith("ROW ")]
+        row = json.loads(last[-1][4:]) if last else {"arm": arm, "error": f"see {log}"}
+        print(json.dumps(row), flush=True)
+        found.append(row)
+    print("| arm | real tokens/s | median step (range) | s/step | peak GiB | first step s | load s "
+          "| steps |\n| --- | --- | --- | --- | --- | --- | --- | --- |")  # fmt: skip
+    print("\n".join(line(row, args.warm) for row in found))
+    return int(any("error" in row for row in found))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,51 @@
+"""Whether sequences are packed into rows, and how long a row may be. Pure.
+
+Packing runs on this project's own forward and backward passes (`job.train.gptoss`), which exist for
+gpt-oss in 16 bits. They keep what the backward pass needs, so memory says how long a row may be.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from job.spec import JobSpec
+
+FLASH_CAPABILITY = (8, 0)  # Ampere: bfloat16 and PyTorch's variable-length flash attention
+
+
+def obstacle(
+    spec: JobSpec, config: Mapping[str, Any], precision: str, capability: tuple[int, int] | None
+) -> str | None:
+    """Why this model cannot be trained packed; None if it can.
+
+    Args:
+        config: the model's config.json.
+        precision: `4bit`, `native` or `16bit`, as decided.
+        capability: of the card; None on a CPU.
+    """
+    stored = (config.get("quantization_config") or {}).get("quant_method", "mxfp4")
+    if config.get("model_type") != "gpt_oss":
+        return "only gpt-oss is packed"
+    if precision == "4bit" or stored != "mxfp4":  # MXFP4 is trained dequantised
+        return "packing needs 16-bit weights"
+    if spec.lora_dropout:
+        return "packing knows no dropout"
+    if capability is None or capability < FLASH_CAPABILITY:
+        return "packing needs a GPU of compute capability 8.0 or newer"
+    return None
+
+
+def token_bytes(config: Mapping[str, Any]) -> int:
+    """Bytes that a token of a packed row takes: what all layers keep, and what one works on.
+
+    A layer keeps its two inputs, q, k, v, the attention's output and log-sum-exp, and the experts'
+    first product, in 16 bits. In the experts' backward pass five tensors of one value for each
+    expert unit are alive besides.
+    """
+    hidden, head = config["hidden_size"], config["head_dim"]
+    heads, kv = config["num_attention_heads"], config["num_key_value_heads"]
+    units = config["intermediate_size"] * config["num_experts_per_tok"]
+    attention = hidden + 2 * head * (heads + kv) + 2 * heads
+    kept = attention + hidden + 2 * units
+    return int(2 * (config["num_hidden_layers"] * kept + 5 * units))

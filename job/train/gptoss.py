@@ -1,0 +1,118 @@
+"""gpt-oss in packed form: the loaded model's own tensors, run through blocks written for training.
+
+Nothing is copied or replaced: the adapters stay PEFT's, so saving, merging and evaluating know
+nothing of this, and generation goes through the model as it was loaded.
+"""
+
+from __future__ import annotations
+
+from itertools import pairwise
+from typing import Any
+
+from job.train.attention import AttentionBlock, AttentionWeights, Documents, Linear
+from job.train.experts import ExpertBlock, ExpertWeights
+from job.train.head import HeadLoss
+from job.train.packed import Packed
+
+
+class PackedGptOss:
+    """Computes losses of packed rows for a GptOssForCausalLM with PEFT adapters on it.
+
+    Args:
+        model: a PeftModel in one 16-bit or 32-bit dtype, fused experts (E, in, out) as
+            transformers stores them, no dropout in the adapters.
+    """
+
+    def __init__(self, model: Any) -> None:
+        causal = model.get_base_model()
+        self.head, self.model, self.config = causal.lm_head, causal.model, causal.config
+        self.layers = [_Layer(layer, self.config) for layer in self.model.layers]
+
+    def loss(self, row: Packed, items: int) -> tuple[Any, Any]:
+        """Summed loss of a row over the trained tokens of the whole optimizer step.
+
+        Args:
+            items: trained tokens of the step.
+
+        Returns:
+            The scalar to call `backward` on, and the loss of each trained token.
+        """
+        device = self.head.weight.device
+        ids, positions, starts, at, target = (
+            t.to(device, non_blocking=True)
+            for t in (row.input_ids, row.position_ids, row.starts, row.at, row.target)
+        )
+        x = self.model.embed_tokens(ids)
+        cos, sin = self.model.rotary_emb(x[None], positions[None])
+        docs = Documents(starts, row.longest, cos[0].contiguous(), sin[0].contiguous())
+        for layer in self.layers:
+            x = layer(x, docs)
+        norm = self.model.norm
+        loss, losses = HeadLoss.apply(
+            x, at, target, norm.weight, norm.variance_epsilon, self.head.weight, 1.0 / items
+        )
+        return loss, losses
+
+    def document_losses(self, row: Packed) -> list[float]:
+        """Mean loss of each document's trained tokens."""
+        import torch
+
+        with torch.no_grad():
+            _, losses = self.loss(row, 1)
+        bounds = torch.searchsorted(row.at, row.starts.long()).tolist()
+        return [float(losses[i:j].mean()) for i, j in pairwise(bounds)]
+
+
+class _Layer:
+    """One decoder layer's tensors, taken out of transformers' and PEFT's modules."""
+
+    def __init__(self, layer: Any, config: Any) -> None:
+        attention, first, second = (
+            layer.self_attn, layer.input_layernorm, layer.post_attention_layernorm
+        )  # fmt: skip
+        linears, self.adapters = {}, []
+        for name in ("q", "k", "v", "o"):
+            base, a, b, scaling = _unwrap(getattr(attention, f"{name}_proj"))
+            bias = None if base.bias is None else base.bias.to(base.weight.dtype)
+            linears[name] = Linear(base.weight, bias, scaling)
+            self.adapters += [a, b]
+        self.attention = AttentionWeights(
+            norm=first.weight, eps=first.variance_epsilon, **linears, sinks=attention.sinks,
+            head_dim=attention.head_dim, window=attention.sliding_window,
+        )  # fmt: skip
+        router, experts, found = layer.mlp.router, layer.mlp.experts, {}
+        while hasattr(experts, "base_layer"):
+            _, *found[experts.parameter_name] = _unwrap(experts)
+            experts = experts.base_layer
+        dtype = experts.gate_up_proj.dtype  # Unsloth keeps the biases in float32
+        zero = [_zero_adapter(getattr(experts, n)) for n in ("gate_up_proj", "down_proj")]
+        a1, b1, scaling = found.get("gate_up_proj", zero[0])
+        a2, b2, _ = found.get("down_proj", zero[1])
+        self.expert_adapters = [a1, b1, a2, b2]
+        self.experts = ExpertWeights(
+            norm=second.weight, eps=second.variance_epsilon, router=router.weight,
+            router_bias=router.bias, gate_up=experts.gate_up_proj,
+            gate_up_bias=experts.gate_up_proj_bias.to(dtype), down=experts.down_proj,
+            down_bias=experts.down_proj_bias.to(dtype), top=config.num_experts_per_tok,
+            scaling=scaling,
+        )  # fmt: skip
+
+    def __call__(self, x: Any, docs: Documents) -> Any:
+        """(T, H) to (T, H)."""
+        x = AttentionBlock.apply(x, docs, self.attention, *self.adapters)
+        return ExpertBlock.apply(x, *self.expert_adapters, self.experts)
+
+
+def _unwrap(module: Any) -> tuple[Any, Any, Any, float]:
+    """Base layer, A, B and scaling of a PEFT layer; None, None, 1 where there is no adapter."""
+    if not hasattr(module, "lora_A"):
+        return module, None, None, 1.0
+    (name,) = module.lora_A
+    a, b = module.lora_A[name].weight, module.lora_B[name].weight
+    return module.base_layer, a, b, float(module.scaling[name])
+
+
+def _zero_adapter(weight: Any) -> tuple[Any, Any, float]:
+    """An adapter of rank 1 that changes nothing, for a weight (E, in, out) that trains none."""
+    experts, inner, outer = weight.shape
+    return weight.new_zeros(experts, inner), weight.new_zeros(outer, experts), 1.0
