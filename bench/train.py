@@ -105,10 +105,11 @@ def run_arm(arm: str, folder: Path, mix: str, steps: int) -> dict[str, Any]:
 
         import_unsloth(on_cpu=False)
     import torch
+    from datasets import Dataset
     from transformers import set_seed
 
     from job.spec import read_spec
-    from job.train import fit, load
+    from job.train import data, fit, load
 
     imported = time.monotonic()
     spec = read_spec(
@@ -127,7 +128,8 @@ def run_arm(arm: str, folder: Path, mix: str, steps: int) -> dict[str, Any]:
     else:
         model, tokenizer = load_plain(folder, library)
     loaded = time.monotonic()
-    trainer = fit.make_trainer(spec, plan, model, tokenizer, rows(mix, ROWS), [])
+    drawn = data.Rows(Dataset.from_list(rows(mix, ROWS)), None, steps, ROWS)
+    trainer = fit.make_trainer(spec, plan, model, tokenizer, drawn)
     if grouped:
         trainer.args.train_sampling_strategy = "group_by_length"
     clock = _clock()
