@@ -72,7 +72,7 @@ test: setup
 # Every failure drill, also the long ones: each file boundary, fifty runs killed at random.
 drills: setup
 	$(PY) examples/smollm2.py '$(DEMO)/model'
-	timeout 3600 $(PY) -m pytest tests/drills tests/train/test_interrupted.py
+	timeout 3600 $(PY) -m pytest tests/drills tests/train/test_interrupted.py tests/data/test_broken_check.py
 
 # On a machine with one NVIDIA GPU and the locked packages; fails, never skips, without a GPU.
 test-gpu:

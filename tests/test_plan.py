@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from bench.gptoss import Shape, config
 from job.errors import SpecError, Unavailable
-from job.plan import GIB, Gpu, Plan, make_plan, storage_format
+from job.plan import GIB, Gpu, Plan, make_plan, storage_format, with_smaller_batch
 from job.spec import JobSpec, read_spec
 
 MIB = 2**20
@@ -293,3 +293,15 @@ def test_what_is_not_packed_says_why(model, gpu, changes, reason):
 def test_packing_that_cannot_be_is_refused():
     with pytest.raises(SpecError, match="JOB_PACKING=true: only gpt-oss is packed"):
         plan(LLAMA_8B, H100, packing="true")
+
+
+def test_what_ran_out_of_memory_is_tried_with_half_of_it():
+    packed = plan(GPT_OSS_20B, H100)
+    smaller = with_smaller_batch(packed)
+    assert smaller
+    assert smaller.packing.value == packed.packing.value // 2
+    assert "did not fit" in smaller.packing.reason
+    unpacked = with_smaller_batch(plan(LLAMA_8B, H100, micro_batch_size="16"))
+    assert unpacked
+    assert (unpacked.micro_batch_size.value, unpacked.gradient_accumulation.value) == (8, 2)
+    assert with_smaller_batch(plan(LLAMA_8B, H100, micro_batch_size="1")) is None

@@ -47,11 +47,13 @@ SOURCES = [
     ),
 ]
 
+LONG = {"prompt": "word " * 100, "completion": "word " * 100}
+
 # What only a tokenizer can tell, or who trains.
 LATER = [
     Broken(
         "all rows too long",
-        file("rows.jsonl", lines(*[GOOD] * 20), JOB_MAX_SEQ_LENGTH="8"),
+        file("rows.jsonl", lines(*[LONG] * 20), JOB_MAX_SEQ_LENGTH="64"),
         65,
         ("rows.jsonl",),
         "encoding",
