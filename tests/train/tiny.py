@@ -106,6 +106,7 @@ def training(
         "gradient_accumulation": job.batch_size // micro_batch,
         "optimizer": "adamw_torch",
         "gradient_checkpointing": False,
+        "packing": False,
     }
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(trl, "SFTTrainer", PlainLoss)
