@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from job.disk import sync
 from job.hashing import FileRecord, hash_folder
 
 COMPLETE = "COMPLETE"
@@ -72,7 +72,7 @@ def writing(parent: Path, step: int, run: dict[str, Any]) -> Iterator[Path]:
     flush(aside)
     shutil.rmtree(place, ignore_errors=True)  # a damaged one of the same step
     aside.rename(place)
-    _flush_one(parent)
+    sync(parent)
 
 
 def listed(folder: Path) -> Checkpoint:
@@ -137,12 +137,4 @@ def superfluous(there: list[str], newest: str) -> list[str]:
 def flush(folder: Path) -> None:
     """Make a folder's files, and the names in it, survive a power cut."""
     for path in [*(path for path in folder.rglob("*") if not path.is_symlink()), folder]:
-        _flush_one(path)
-
-
-def _flush_one(path: Path) -> None:
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
+        sync(path)

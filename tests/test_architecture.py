@@ -34,10 +34,10 @@ MAY_IMPORT: dict[str, set[str]] = {
     "mirror": {"checkpoints", "events", "spec", "store"},
     "inputs": {"credentials", "events", "preflight", "sources", "spec"},
     "stages": {"checkpoints", "hashing", "record"},
-    "checkpoints": {"hashing"},
+    "checkpoints": {"disk", "hashing"},
     "child": {"events"},
     "preflight": {"credentials", "plan", "sources", "spec", "store"},
-    "data": {"channel", "hashing", "spec"},
+    "data": {"channel", "disk", "hashing", "spec"},
     "publish": {
         *{"events", "hashing", "receipt", "record", "report", "spec", "stages", "store"},
         "checkpoints",
@@ -48,7 +48,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "plan": {"packing", "spec"},
     "packing": {"spec"},
     "sources": {"credentials", "hashing"},
-    "store": {"checkpoints", "hashing", "receipt"},
+    "store": {"checkpoints", "disk", "hashing", "receipt"},
     "receipt": {"hashing", "store"},  # store: opened by `verify_uri`, when it is called
     "spec": {"credentials", "redact"},
 }

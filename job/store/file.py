@@ -12,6 +12,7 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
+from job.disk import sync
 from job.errors import AccessRefused, InternalError, JobError, OutOfResources, UploadFailed
 from job.hashing import FileRecord, hash_file
 from job.store.keys import Sent, Stored, safe_key
@@ -49,7 +50,7 @@ class FileStore:
         with _told(self.uri), self._beside(path) as temporary:
             _write(temporary, content)
             os.replace(temporary, path)
-            _flush_folder(path.parent)
+            sync(path.parent)
 
     def put_if_absent(self, key: str, content: bytes) -> str | None:
         path = self._path(key)
@@ -59,7 +60,7 @@ class FileStore:
                 os.link(temporary, path)  # fails, rather than replaces, on every machine at once
             except FileExistsError:
                 return None
-            _flush_folder(path.parent)
+            sync(path.parent)
         return hashlib.sha256(content).hexdigest()
 
     def put_if_match(self, key: str, content: bytes, etag: str) -> str | None:
@@ -84,7 +85,7 @@ class FileStore:
                 sink.flush()
                 os.fsync(sink.fileno())
             os.replace(temporary, target)
-            _flush_folder(target.parent)
+            sync(target.parent)
         if self.digest(key) != (record.size, record.sha256):
             raise UploadFailed(f"{self.uri}/{key} does not hold what was written to it")
 
@@ -175,15 +176,6 @@ def _write(path: Path, content: bytes) -> None:
         file.write(content)
         file.flush()
         os.fsync(file.fileno())
-
-
-def _flush_folder(folder: Path) -> None:
-    """Make a rename in `folder` survive a power cut."""
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
 
 
 @contextlib.contextmanager
