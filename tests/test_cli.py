@@ -190,7 +190,7 @@ def test_verify_reads_every_file_again(tmp_path):
     assert ended.code == 0
     assert ended.line["status"] == "ok"
     assert ended.line["receipt"] == uri
-    assert ended.line["message"].startswith("3 files, ")
+    assert ended.line["message"].startswith("5 files, ")
     assert not (HEAVY | NEEDLESS) & loaded(ended)
     shows_no_secret(ended.text)
 

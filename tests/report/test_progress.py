@@ -115,8 +115,14 @@ def test_where_a_run_goes_on_and_where_its_checkpoints_are_is_said(lines: Lines)
 
 def test_events_that_are_only_for_programs_print_nothing(lines: Lines) -> None:
     lines.send("ready", seconds=25.0)
-    lines.send("audit", audit={"rows": 3})
+    lines.send("prepared", rows={"a.jsonl": 3}, steps=2, seconds=0.1)
     assert lines.printed == []
+
+
+def test_the_audit_is_a_screenful_of_lines(lines: Lines) -> None:
+    lines.send("audit", audit=sample.audit())
+    assert lines.printed[0].endswith("Data")
+    assert any("Training rows" in line for line in lines.printed)
 
 
 def test_a_sample_shows_the_answer_and_not_the_reasoning(lines: Lines) -> None:
