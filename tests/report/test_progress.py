@@ -122,7 +122,7 @@ def test_events_that_are_only_for_programs_print_nothing(lines: Lines) -> None:
 def test_the_audit_is_a_screenful_of_lines(lines: Lines) -> None:
     lines.send("audit", audit=sample.audit())
     assert lines.printed[0].endswith("Data")
-    assert any("Training rows" in line for line in lines.printed)
+    assert any("Rows of an epoch" in line for line in lines.printed)
 
 
 def test_a_sample_shows_the_answer_and_not_the_reasoning(lines: Lines) -> None:
