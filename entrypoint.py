@@ -1,4 +1,4 @@
-"""The container's entry point: `python entrypoint.py [run|check|verify|schema]`."""
+"""The container's entry point: `python entrypoint.py [run|merge|publish|check|verify|schema]`."""
 
 import os
 import sys
@@ -6,4 +6,9 @@ import sys
 from job.cli import main
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:], os.environ))
+    code = main(sys.argv[1:], os.environ)
+    sys.stdout.flush()
+    sys.stderr.flush()
+    # Without Python's own ending: a thread that still waits for a store could abort the process
+    # there ("could not acquire lock ... at interpreter shutdown"), and with it the exit code.
+    os._exit(code)

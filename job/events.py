@@ -68,7 +68,10 @@ class EventLog:
         self.redact = redact
         self._listeners = list(listeners)
         self._lock = threading.Lock()
+        torn = _is_torn(self.path)
         self._file = self.path.open("a", encoding="utf-8")
+        if torn:
+            self._file.write("\n")
 
     def listen(self, listener: Listener) -> None:
         """Hand every event from now on to `listener` too."""
@@ -109,3 +112,12 @@ class EventLog:
         aside = self._status_path.with_suffix(".tmp")
         aside.write_text(json.dumps(self._status), encoding="utf-8")
         os.replace(aside, self._status_path)
+
+
+def _is_torn(path: Path) -> bool:
+    """Whether the process that wrote last was killed in the midst of a line."""
+    with path.open("a+b") as file:
+        if file.tell() == 0:
+            return False
+        file.seek(-1, os.SEEK_END)
+        return file.read(1) != b"\n"

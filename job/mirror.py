@@ -59,6 +59,12 @@ class Mirror:
         if self._thread.is_alive():
             self._thread.join()
 
+    def abandon(self) -> None:
+        """The run ends: a copy under way is not waited for, and says nothing any more."""
+        with self._changed:
+            self._wanted, self._closed = None, True
+            self._changed.notify()
+
     def _run(self) -> None:
         while True:
             with self._changed:
@@ -72,14 +78,20 @@ class Mirror:
     def _copy(self, checkpoint: Checkpoint) -> None:
         for destination in self._destinations:
             started = time.monotonic()
+            problem = None
             try:
                 destination.put_checkpoint(checkpoint)
             except JobError as error:
-                message = f"{destination.uri}: checkpoint {checkpoint.step} is only here: {error}"
-                self._log.emit("warning", message=message)
-                continue
+                problem = f"{destination.uri}: checkpoint {checkpoint.step} is only here: {error}"
             seconds = round(time.monotonic() - started, 2)
-            self._log.emit("mirrored", step=checkpoint.step, uri=destination.uri, seconds=seconds)
+            with self._changed:
+                if self._closed:  # the log may be closed as well
+                    return
+                if problem:
+                    self._log.emit("warning", message=problem)
+                else:
+                    uri, step = destination.uri, checkpoint.step
+                    self._log.emit("mirrored", step=step, uri=uri, seconds=seconds)
 
 
 def find_checkpoint(

@@ -272,6 +272,7 @@ class Run:
     def end(self) -> None:
         """Leave nothing running and nothing claimed."""
         self.children.kill()
+        self.mirror.abandon()
         if not self.signals.hurry:
             with self.signals.interruptible():
                 self.publisher.release()

@@ -183,10 +183,18 @@ def is_alive(pid: int) -> bool:
 
 
 def events(folder: Path, run: str = "run-a") -> list[dict[str, Any]]:
-    """The events of a run so far."""
+    """The events of a run so far, without a line that is being written or was cut off by a kill."""
     path = folder / "work" / run / "events.jsonl"
     lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
-    return [json.loads(line) for line in lines]
+    return [json.loads(line) for line in lines if _is_json(line)]
+
+
+def _is_json(line: str) -> bool:
+    try:
+        json.loads(line)
+    except ValueError:
+        return False
+    return True
 
 
 def texts(*folders: Path) -> str:

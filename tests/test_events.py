@@ -187,3 +187,13 @@ def test_threads_do_not_mix_their_lines(stream):
     for number in range(8):
         own = [event["count"] for event in kept if event["thread"] == number]
         assert own == list(range(100))
+
+
+def test_a_line_that_a_kill_cut_off_does_not_spoil_the_next_one(tmp_path):
+    (tmp_path / "events.jsonl").write_text('{"event": "step", "st')
+    log = EventLog(tmp_path, Redactor([]))
+    log.emit("log", message="started again")
+    log.close()
+    torn, whole = (tmp_path / "events.jsonl").read_text().splitlines()
+    assert torn.endswith('"st')
+    assert json.loads(whole)["message"] == "started again"

@@ -7,16 +7,29 @@ milliseconds. `DRILL_KILL_BEFORE=n` kills the supervisor at a file boundary.
 
 from __future__ import annotations
 
+import json
 import os
 import sys
+from pathlib import Path
+from typing import Any
 
-from job import children, cli
+from job import children, cli, publish
 from tests.drills.boundaries import kill_before
 
 children.DATA = "tests.drills.preparer"
 children.TRAINER = "tests.drills.trainer"
 children.MERGER = "tests.drills.merger"
 children.VERIFIER = "tests.drills.verifier"
+
+
+def write_report(folder: Path, result: dict[str, Any]) -> None:
+    """Two files at once instead of the real report, whose plot takes longer than all the rest."""
+    folder.mkdir(exist_ok=True)
+    (folder / "index.html").write_text(f"<title>{result['status']}</title>")
+    (folder / "data.json").write_text(json.dumps(result.get("training", {})))
+
+
+publish.write_report = write_report
 
 
 def main() -> int:
@@ -27,4 +40,7 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    code = main()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)  # as entrypoint.py does
