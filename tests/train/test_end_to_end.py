@@ -198,7 +198,8 @@ def test_report_and_samples_are_there(finished: Finished) -> None:
     assert sample["prompt"] == [{"role": "user", "content": PROMPT}]
     assert sample["before"]["text"] != sample["after"]["text"]
     audit = json.loads((report / "data.json").read_text())
-    assert audit["reasoning_mode"] == "think-tags"
+    assert audit["kinds"]["reasoning"]["rows"] == audit["train"]["rows"]
+    assert audit["leakage"]["remaining"] == {"exact": 0, "normalized": 0, "conversation": 0}
     assert audit["train"]["rows"] + audit["eval"]["rows"] == 117
 
 
