@@ -110,7 +110,7 @@ def test_the_trainer_takes_packed_steps_and_evaluates_by_document(tmp_path: Path
     from trl import SFTConfig
 
     from bench.gptoss import write_tokenizer
-    from job.train.data import load_tokenizer
+    from job.data.mask.tokenizer import load_tokenizer
     from job.train.packed import packed_trainer
 
     model = small_model()
