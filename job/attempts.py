@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+from job.disk import replace_text
 from job.errors import CudaOutOfMemory, Diverged, InternalError, JobError, OutOfResources
 
 ATTEMPTS = "attempts.json"
@@ -80,6 +81,4 @@ class Attempts:
             "progress": self._progress,
             "open": self._open,
         }
-        aside = self._path.with_name(f".{ATTEMPTS}")
-        aside.write_text(json.dumps(content), encoding="utf-8")
-        aside.replace(self._path)
+        replace_text(self._path, json.dumps(content))

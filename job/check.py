@@ -95,13 +95,11 @@ def _check_data(
         "spec": spec.public(),
         "model": str(tokenizer),
         "template_date": str(spec.template_date or today),
-        **datasets.request(folder / "cache", folder / "rows", show=SHOWN),
-        "quote": screen.quote,
+        **datasets.request(folder / "cache", folder / "rows", show=SHOWN, quote=screen.quote),
     }
     try:
         Child("job.data", env, log, on_event).run(request)
     except InternalError:
-        screen.say(
-            log.read_text(encoding="utf-8", errors="replace")
-        )  # which is gone with the folder
+        # The log is gone with the folder.
+        screen.say(log.read_text(encoding="utf-8", errors="replace"))
         raise

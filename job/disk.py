@@ -1,4 +1,4 @@
-"""What is written survives a power cut."""
+"""Small files are whole or not there; what is flushed survives a power cut."""
 
 from __future__ import annotations
 
@@ -13,3 +13,10 @@ def sync(path: Path) -> None:
         os.fsync(handle)
     finally:
         os.close(handle)
+
+
+def replace_text(path: Path, text: str) -> None:
+    """Make a file hold this text; whoever reads it meanwhile sees the old one or the new one."""
+    aside = path.with_name(f".{path.name}")
+    aside.write_text(text, encoding="utf-8")
+    aside.replace(path)

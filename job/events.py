@@ -17,6 +17,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from job.disk import replace_text
+
 Event = dict[str, Any]
 Listener = Callable[[Event], None]
 # What is moved ("model", "adapter"), bytes done, bytes in all.
@@ -109,9 +111,7 @@ class EventLog:
             self._status["state"] = event["event"]
         if event["event"] != "eval":  # whose loss is that of other rows
             self._status.update({key: event[key] for key in STATUS_FIELDS if key in event})
-        aside = self._status_path.with_suffix(".tmp")
-        aside.write_text(json.dumps(self._status), encoding="utf-8")
-        os.replace(aside, self._status_path)
+        replace_text(self._status_path, json.dumps(self._status))
 
 
 def _is_torn(path: Path) -> bool:

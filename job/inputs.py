@@ -29,17 +29,20 @@ class Datasets:
     train: list[FetchedDataset]
     eval: list[FetchedDataset]
 
-    def request(self, cache: Path, out: Path, *, show: int = 0) -> dict[str, Any]:
+    def request(
+        self, cache: Path, out: Path, *, show: int = 0, quote: bool = False
+    ) -> dict[str, Any]:
         """The data process's request, `spec`, `model` and `template_date` apart.
 
         Args:
             cache: folder of the pools; survives the run.
             out: where it writes what is trained.
             show: how many rows it shows afterwards.
+            quote: whether its messages may quote bad rows.
         """
         train, held_out = _described(self.train), _described(self.eval)
         folders = {"cache": str(cache), "out": str(out)}
-        return {"train": train, "eval": held_out, **folders, "show": show, "quote": False}
+        return {"train": train, "eval": held_out, **folders, "show": show, "quote": quote}
 
     def described(self, rows: dict[str, int]) -> list[dict[str, Any]]:
         """Every dataset as report and receipt name it; `rows` by the request's label."""

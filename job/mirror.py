@@ -53,9 +53,7 @@ class Mirror:
 
     def close(self) -> None:
         """Begin no more copies, and wait for the one under way."""
-        with self._changed:
-            self._wanted, self._closed = None, True
-            self._changed.notify()
+        self.abandon()
         if self._thread.is_alive():
             self._thread.join()
 

@@ -15,19 +15,23 @@ FLASH_CAPABILITY = (8, 0)  # Ampere: bfloat16 and PyTorch's variable-length flas
 
 
 def obstacle(
-    spec: JobSpec, config: Mapping[str, Any], precision: str, capability: tuple[int, int] | None
+    spec: JobSpec,
+    config: Mapping[str, Any],
+    stored: str,
+    precision: str,
+    capability: tuple[int, int] | None,
 ) -> str | None:
     """Why this model cannot be trained packed; None if it can.
 
     Args:
         config: the model's config.json.
+        stored: how its weights are stored, as `plan.storage_format` says.
         precision: `4bit`, `native` or `16bit`, as decided.
         capability: of the card; None on a CPU.
     """
-    stored = (config.get("quantization_config") or {}).get("quant_method", "mxfp4")
     if config.get("model_type") != "gpt_oss":
         return "only gpt-oss is packed"
-    if precision == "4bit" or stored != "mxfp4":  # MXFP4 is trained dequantised
+    if precision == "4bit" or stored not in ("16bit", "mxfp4"):  # MXFP4 is trained dequantised
         return "packing needs 16-bit weights"
     if spec.lora_dropout:
         return "packing knows no dropout"

@@ -211,7 +211,8 @@ def _packing(
     """Packed where it can be; `auto` leaves alone what the user set for unpacked rows."""
     if spec.packing == "false":
         return Setting(False, "as asked")
-    reason = packing.obstacle(spec, config, precision, gpu.capability if gpu else None)
+    capability = gpu.capability if gpu else None
+    reason = packing.obstacle(spec, config, storage_format(config), precision, capability)
     limit = 0
     if gpu is not None and reason is None:
         limit = max(_room(weights, gpu), 0) // packing.token_bytes(config)

@@ -35,6 +35,8 @@ MAY_IMPORT: dict[str, set[str]] = {
     "inputs": {"credentials", "events", "preflight", "sources", "spec"},
     "stages": {"checkpoints", "hashing", "record"},
     "checkpoints": {"disk", "hashing"},
+    "attempts": {"disk"},
+    "events": {"disk"},
     "child": {"events"},
     "preflight": {"credentials", "plan", "sources", "spec", "store"},
     "data": {"channel", "disk", "hashing", "spec"},

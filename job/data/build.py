@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
@@ -23,6 +22,7 @@ from job.data.choose.warn import warnings
 from job.data.mask.base_model import template_reasons, token_texts
 from job.data.mask.template import EncodeOptions
 from job.data.pools.lengths import check_lost
+from job.disk import replace_text
 from job.errors import DataError
 from job.spec import JobSpec
 
@@ -71,9 +71,7 @@ class Prepared:
             "fingerprint": self.fingerprint,
             "audit": self.audit,
         }
-        part = folder / f"{_ABOUT}.part"
-        part.write_text(json.dumps(about, ensure_ascii=False), encoding="utf-8")
-        os.replace(part, folder / _ABOUT)
+        replace_text(folder / _ABOUT, json.dumps(about, ensure_ascii=False))
 
 
 def load_prepared(folder: Path) -> Prepared:

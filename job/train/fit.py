@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from job.channel import Channel
+from job.data.mask.encode import IGNORED
 from job.errors import Diverged, InternalError, Stopped
 from job.spec import JobSpec
 from job.train.checkpoint import Keeper, load_finished
@@ -90,7 +91,7 @@ def make_trainer(
     }
     if plan["packing"]:
         return packed_trainer(plan["packing"], **options)
-    collator = DataCollatorForSeq2Seq(tokenizer, padding=True, label_pad_token_id=-100)
+    collator = DataCollatorForSeq2Seq(tokenizer, padding=True, label_pad_token_id=IGNORED)
     return SFTTrainer(**options, data_collator=collator)
 
 

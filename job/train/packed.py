@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import torch
 
-IGNORED = -100  # the label of a token that is not trained
+from job.data.mask.encode import IGNORED
 
 
 @dataclass(frozen=True)

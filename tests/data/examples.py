@@ -112,3 +112,11 @@ CLOCK = (
     {"role": "tool", "name": "clock", "content": "12:00"},
     assistant("Noon."),
 )
+
+
+TALK = (
+    user("Hi"),
+    assistant("Hello", "A greeting."),
+    user("Bye"),
+    assistant("See you", "It ends."),
+)

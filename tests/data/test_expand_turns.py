@@ -9,6 +9,7 @@ from hypothesis import given, settings
 
 from tests.data import families
 from tests.data.examples import (
+    TALK,
     WEATHER,
     assistant,
     call,
@@ -21,13 +22,6 @@ from tests.data.examples import (
 from tests.data.talk import CLEAN, conversations
 
 tokenizer_of = lru_cache(families.stand_in)
-
-TALK = (
-    user("Hi"),
-    assistant("Hello", "A greeting."),
-    user("Bye"),
-    assistant("See you", "It ends."),
-)
 
 
 def expand(family, given_row, **changed):

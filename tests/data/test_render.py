@@ -9,6 +9,7 @@ from job.data.rows import BadRow, Row
 from job.errors import DataError
 from tests.data import families
 from tests.data.examples import (
+    TALK,
     WEATHER,
     assistant,
     call,
@@ -21,13 +22,6 @@ from tests.data.examples import (
 )
 
 tokenizer_of = lru_cache(families.stand_in)
-
-TALK = (
-    user("Hi"),
-    assistant("Hello", "A greeting."),
-    user("Bye"),
-    assistant("See you", "It ends."),
-)
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,6 @@ from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import pyarrow as pa
 from numpy.typing import NDArray
 
 from job.data.mask.encode import IGNORED
@@ -33,7 +32,7 @@ def sample_rows(
     """
     found = []
     for pool, index in _choose(pools, np.unique(order), count):
-        row = _table(pool).slice(index, 1).to_pylist()[0]
+        row = pool.table().slice(index, 1).to_pylist()[0]
         found.append(
             {
                 "source": pool.source.label,
@@ -56,7 +55,7 @@ def _choose(
     """
     by_length, start = [], 0
     for pool in pools:
-        tokens = _table(pool).column("tokens").to_numpy()
+        tokens = pool.table().column("tokens").to_numpy()
         own = used[(used >= start) & (used < start + len(tokens))] - start
         if len(own):
             by_length.append((pool, own[np.argsort(tokens[own], kind="stable")]))
@@ -76,11 +75,6 @@ def _choose(
 def _ends_first(count: int) -> list[int]:
     """0, the last one, and those between."""
     return [0, count - 1, *range(1, count - 1)]
-
-
-def _table(pool: Pool) -> Any:
-    with pa.memory_map(str(pool.rows_file)) as file, pa.ipc.open_stream(file) as stream:
-        return stream.read_all()
 
 
 def _pieces(ids: list[int], labels: list[int], tokenizer: Any) -> list[list[Any]]:

@@ -77,9 +77,13 @@ class Pool:
         """An Arrow stream that `datasets.Dataset.from_file` maps; see `columns.SCHEMA`."""
         return self.folder / _ROWS
 
+    def table(self) -> Any:
+        """All rows as a pyarrow Table of `columns.SCHEMA`, mapped and not read."""
+        return _map(self.rows_file)
+
     def facts(self) -> Facts:
         """The small columns, copied into memory: about 100 bytes a row."""
-        return read_facts(_map(self.rows_file))
+        return read_facts(self.table())
 
 
 def make_pool(
