@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from job.errors import InternalError
-from job.train.verify import agreement, compare, require_finite_and_changed
+from job.train.verify import agreement, compare, require_finite_and_changed, round_to
 
 
 def logits(seed: int) -> Any:
@@ -34,6 +34,15 @@ def test_a_merge_that_lost_a_part_of_the_training_fails() -> None:
 def test_arithmetic_noise_of_the_model_itself_is_allowed_for() -> None:
     report = compare(BASE, TUNED, TUNED + 0.06 * logits(3), noise=0.05)
     assert report["tolerance"] == 0.1
+
+
+def test_what_sixteen_bits_cannot_hold_is_rounded_and_still_computed_in_float32() -> None:
+    layer = torch.nn.Linear(50, 50)
+    exact = layer.weight.detach().clone()
+    round_to(layer, torch.bfloat16)
+    assert layer.weight.dtype == torch.float32
+    assert torch.equal(layer.weight, exact.bfloat16().float())
+    assert not torch.equal(layer.weight, exact)
 
 
 def test_a_merge_that_kept_the_base_fails_even_where_training_changed_little() -> None:
