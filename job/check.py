@@ -10,11 +10,12 @@ from pathlib import Path
 from typing import Any
 
 from job import preflight
+from job.cards import fits, training_seconds
 from job.child import Child, child_environment
 from job.credentials import Credentials
 from job.errors import InternalError
 from job.inputs import fetch_datasets, fetch_tokenizer
-from job.plan import GIB
+from job.memory import GIB, PARTS, on_card
 from job.report import audit_lines, row_lines
 from job.spec import JobSpec
 from job.store import is_finished, open_destination
@@ -60,12 +61,36 @@ def check_job(
             say(f"{destination.uri} holds this very run, finished: `run` would do nothing")
     found = preflight.inspect(spec, credentials, destinations, say)
     with tempfile.TemporaryDirectory() as folder:
-        _check_data(spec, found, Path(folder), credentials, environ, screen)
+        audit = _check_data(spec, found, Path(folder), credentials, environ, screen)
+    _show_plan(spec, found.knowing(spec, audit), audit, say)
+
+
+def _show_plan(
+    spec: JobSpec, found: preflight.Findings, audit: dict[str, Any], say: Callable[[str], None]
+) -> None:
+    """Settings and why, what they take of card, disk and time, and what other cards would give."""
+    plan, model, gpu = found.plan, found.model, found.gpu
     say("plan:")
-    for name, setting in found.plan.settings().items():
+    for name, setting in plan.settings().items():
         say(f"  {name} = {setting['value']}  ({setting['reason']})")
-    for name, size in found.plan.estimates.items():
-        say(f"  estimate: {name} {size / GIB:.2f} GiB")
+    there = f" of {gpu.memory / GIB:.1f} GiB on the {gpu.name}" if gpu else " of main memory"
+    say(f"estimated memory: {on_card(plan.estimates) / GIB:.2f} GiB{there}")
+    for part in PARTS:
+        say(f"  {part:<12}{plan.estimates[part] / GIB:8.2f} GiB")
+    say(f"estimated disk under {spec.work_dir}: {plan.estimates['disk'] / GIB:.2f} GiB")
+    tokens = audit["run"]["tokens"]
+    seconds = training_seconds(plan, model.config, gpu, tokens)
+    if seconds is None:
+        say("estimated time: no speed was measured for this model on this card")
+    else:
+        say(
+            f"estimated time to train {tokens:,} tokens: {seconds / 60:.0f} min, at a speed "
+            "measured on such a card, loading and saving apart"
+        )
+    say("on other cards, estimated:")
+    longest = audit["percentiles"]["max"]
+    for name, told in fits(spec, model.config, model.weight_bytes, longest):
+        say(f"  {name:<26}{told}")
 
 
 def _check_data(
@@ -75,14 +100,21 @@ def _check_data(
     credentials: Credentials,
     environ: Mapping[str, str],
     screen: Screen,
-) -> None:
-    """Every row rendered, masked and tokenised as the run would; then the audit and a few rows."""
+) -> dict[str, Any]:
+    """Every row rendered, masked and tokenised as the run would; then the audit and a few rows.
+
+    Returns:
+        The audit.
+    """
     datasets = fetch_datasets(found, folder / "data", credentials, lambda *_: None)
     into = folder / "tokenizer"
     tokenizer = fetch_tokenizer(spec, found, into, credentials, lambda *_: None)
 
+    audit: dict[str, Any] = {}
+
     def on_event(event: dict[str, Any]) -> None:
         if event["event"] == "audit":
+            audit.update(event["audit"])
             screen.say("\n".join(audit_lines(event["audit"], screen.width)))
         elif event["event"] == "rows":
             lines = row_lines(event["rows"], screen.width, colour=screen.colour)
@@ -103,3 +135,4 @@ def _check_data(
         # The log is gone with the folder.
         screen.say(log.read_text(encoding="utf-8", errors="replace"))
         raise
+    return audit

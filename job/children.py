@@ -12,8 +12,9 @@ from job.checkpoints import FOLDER, Checkpoint, newest
 from job.child import Child
 from job.errors import CudaOutOfMemory, Stopped
 from job.events import EventLog
+from job.memory import GIB, PARTS, on_card
 from job.mirror import Mirror
-from job.plan import GIB, Plan, with_smaller_batch
+from job.plan import Plan, with_smaller_batch
 from job.record import Record
 from job.signals import Signals
 from job.spec import JobSpec
@@ -161,9 +162,12 @@ def _path(checkpoint: Checkpoint | None) -> str | None:
 
 def _with_estimate(error: CudaOutOfMemory, plan: Plan) -> CudaOutOfMemory:
     """The same error with what was thought to be enough."""
-    parts = {name: plan.estimates[name] / GIB for name in ("weights", "activations", "reserve")}
+    parts = {part: plan.estimates[part] / GIB for part in PARTS if plan.estimates[part]}
     listed = ", ".join(f"{size:.1f} GiB of {name}" for name, size in parts.items())
+    tried = f"{plan.micro_batch_size.value} sequence(s) at a time"
+    if plan.packing.value:
+        tried = f"packed rows of {plan.packing.value} tokens"
     return CudaOutOfMemory(
-        f"{error.message} It was tried with {plan.micro_batch_size.value} sequence(s) at a time, "
-        f"estimated at {sum(parts.values()):.1f} GiB: {listed}."
+        f"{error.message} It was tried with {tried}, "
+        f"estimated at {on_card(plan.estimates) / GIB:.1f} GiB: {listed}."
     )

@@ -11,6 +11,7 @@ from typing import Any
 
 from job.spec import JobSpec
 
+LOGITS_AT_ONCE = 4096  # tokens; as job/train/head.py computes the loss
 FLASH_CAPABILITY = (8, 0)  # Ampere: bfloat16 and PyTorch's variable-length flash attention
 
 
@@ -25,7 +26,7 @@ def obstacle(
 
     Args:
         config: the model's config.json.
-        stored: how its weights are stored, as `plan.storage_format` says.
+        stored: how its weights are stored, as `memory.storage_format` says.
         precision: `4bit`, `native` or `16bit`, as decided.
         capability: of the card; None on a CPU.
     """
@@ -44,12 +45,28 @@ def token_bytes(config: Mapping[str, Any]) -> int:
     """Bytes that a token of a packed row takes: what all layers keep, and what one works on.
 
     A layer keeps its two inputs, q, k, v, the attention's output and log-sum-exp, and the experts'
-    first product, in 16 bits. In the experts' backward pass five tensors of one value for each
-    expert unit are alive besides.
+    first product, in 16 bits.
     """
     hidden, head = config["hidden_size"], config["head_dim"]
     heads, kv = config["num_attention_heads"], config["num_key_value_heads"]
-    units = config["intermediate_size"] * config["num_experts_per_tok"]
     attention = hidden + 2 * head * (heads + kv) + 2 * heads
-    kept = attention + hidden + 2 * units
-    return int(2 * (config["num_hidden_layers"] * kept + 5 * units))
+    kept = attention + hidden + 2 * _units(config)
+    return int(2 * config["num_hidden_layers"] * kept + _working_bytes(config))
+
+
+def logits_bytes(config: Mapping[str, Any], tokens: int) -> int:
+    """Bytes of the logits that exist at once, beyond what the experts of a layer work on.
+
+    The loss is computed before any layer's backward pass, in the same memory.
+    """
+    chunk = min(tokens, LOGITS_AT_ONCE)
+    return max(2 * chunk * int(config["vocab_size"]) - tokens * _working_bytes(config), 0)
+
+
+def _working_bytes(config: Mapping[str, Any]) -> int:
+    """Five tensors of one value for each expert unit, in the experts' backward pass."""
+    return 2 * 5 * _units(config)
+
+
+def _units(config: Mapping[str, Any]) -> int:
+    return int(config["intermediate_size"] * config["num_experts_per_tok"])

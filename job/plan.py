@@ -1,8 +1,6 @@
 """From spec, card and model facts to the settings of the run, each with its reason. Pure.
 
-What the user left at `auto` is decided here and nowhere else. The memory estimate is deliberately
-simple: weights as they lie on the card, LoRA with its gradient and optimizer state, and a constant
-per token of a forward pass; its constants are measured (docs/benchmarks.md), not derived.
+What the user left at `auto` is decided here and nowhere else; job/memory.py says what it takes.
 """
 
 from __future__ import annotations
@@ -11,18 +9,14 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-from job import packing
+from job import memory, packing
 from job.errors import SpecError, Unavailable
+from job.memory import GIB, RESERVE, storage_format
 from job.spec import JobSpec
 
-GIB = 2**30
 MIN_CAPABILITY = (7, 5)  # Turing: the oldest architecture that Unsloth and Triton 3.4 support
 MIN_DRIVER = 525  # CUDA 12.x minor-version compatibility (NVIDIA's CUDA compatibility guide)
 CPU_MICRO_BATCH = 1
-
-# Bytes of live memory per token and per hidden unit in one forward and backward pass.
-BYTES_PER_TOKEN_PER_HIDDEN = {"checkpointed": 72, "kept": 72 * 14}
-RESERVE = 3 * GIB  # CUDA context, allocator slack, transient stacks of the loss
 
 
 @dataclass(frozen=True)
@@ -66,13 +60,20 @@ class Plan:
         return {name: setting["value"] for name, setting in self.settings().items()}
 
 
-def make_plan(spec: JobSpec, config: Mapping[str, Any], weight_bytes: int, gpu: Gpu | None) -> Plan:
+def make_plan(
+    spec: JobSpec,
+    config: Mapping[str, Any],
+    weight_bytes: int,
+    gpu: Gpu | None,
+    longest: int | None = None,
+) -> Plan:
     """Decide everything that the spec leaves open.
 
     Args:
         config: the model's config.json.
         weight_bytes: size of the checkpoint's weight files.
         gpu: None for device=cpu.
+        longest: tokens of the longest row; `max_seq_length` while the data are not known.
 
     Raises:
         SpecError: the spec asks for what this model cannot do.
@@ -80,32 +81,41 @@ def make_plan(spec: JobSpec, config: Mapping[str, Any], weight_bytes: int, gpu: 
     """
     if gpu is not None:
         _require_supported(gpu)
+    longest = min(longest or spec.max_seq_length, spec.max_seq_length)
     precision = _precision(spec, config, weight_bytes, gpu)
     checkpointing = _checkpointing(spec, gpu)
-    weights = _loaded_bytes(config, weight_bytes, str(precision.value), gpu)
-    packed = _packing(spec, config, str(precision.value), weights, gpu)
+    optimizer = _optimizer(spec, gpu)
+    on_cpu = gpu is None
+    fixed = {
+        "weights": memory.loaded_bytes(config, weight_bytes, precision.value, on_cpu=on_cpu),
+        **memory.trained_parts(spec, config, optimizer.value),
+        "reserve": RESERVE if gpu else 0,
+    }
+    room = _room(sum(fixed.values()), gpu) if gpu else 0
+    packed = _packing(spec, config, precision.value, longest, room, gpu)
     if packed.value:
         checkpointing = Setting(False, "the rows are as long as memory allows without it")
         micro = Setting(spec.batch_size, "a whole step, in packed rows")
-        activations = packed.value * packing.token_bytes(config)
+        tokens = min(packed.value, spec.batch_size * longest)
+        working = {
+            "activations": tokens * packing.token_bytes(config),
+            "logits": packing.logits_bytes(config, tokens),
+        }
     else:
-        micro = _micro_batch(spec, config, weights, checkpointing, gpu)
-        activations = micro.value * spec.max_seq_length * _token_bytes(config, checkpointing)
+        a_row = longest * memory.token_bytes(config, checkpointed=bool(checkpointing.value))
+        micro = _micro_batch(spec, config, a_row, room, gpu)
+        # Unsloth computes the loss in chunks; they are in the constants.
+        working = {"activations": micro.value * a_row, "logits": 0}
     steps = spec.batch_size // micro.value
     return Plan(
         precision=precision,
         micro_batch_size=micro,
         gradient_accumulation=Setting(steps, f"{spec.batch_size} sequences per optimizer step"),
         gradient_checkpointing=checkpointing,
-        optimizer=_optimizer(spec, gpu),
+        optimizer=optimizer,
         packing=packed,
         merge=_merge(config),
-        estimates={
-            "weights": weights,
-            "activations": activations,
-            "reserve": RESERVE if gpu else 0,
-            "disk": _disk(spec, weight_bytes, config),
-        },
+        estimates=fixed | working | {"disk": memory.disk(spec, weight_bytes, config)},
     )
 
 
@@ -116,7 +126,7 @@ def with_smaller_batch(plan: Plan) -> Plan | None:
     """
     if limit := plan.packing.value:
         shorter = Setting(limit // 2, f"rows of {limit} tokens did not fit the GPU's memory")
-        return replace(plan, packing=shorter)
+        return replace(plan, packing=shorter, estimates=_with_activations(plan, 1 / 2))
     micro = plan.micro_batch_size.value
     whole = micro * plan.gradient_accumulation.value
     smaller = [n for n in range(1, micro // 2 + 1) if whole % n == 0]
@@ -127,13 +137,12 @@ def with_smaller_batch(plan: Plan) -> Plan | None:
         plan,
         micro_batch_size=Setting(size, f"{micro} did not fit the GPU's memory"),
         gradient_accumulation=Setting(whole // size, plan.gradient_accumulation.reason),
+        estimates=_with_activations(plan, size / micro),
     )
 
 
-def storage_format(config: Mapping[str, Any]) -> str:
-    """How the checkpoint stores its large weights: `mxfp4`, `bitsandbytes`, … or `16bit`."""
-    quantization = config.get("quantization_config") or {}
-    return str(quantization.get("quant_method", "16bit"))
+def _with_activations(plan: Plan, share: float) -> dict[str, int]:
+    return plan.estimates | {"activations": int(plan.estimates["activations"] * share)}
 
 
 def _require_supported(gpu: Gpu) -> None:
@@ -172,7 +181,7 @@ def _precision(
         return Setting("native", f"the checkpoint is stored as {stored}")
     if gpu is None:
         return Setting("16bit", "the CPU computes in float32")
-    if weight_bytes + 2 * RESERVE < 0.7 * gpu.memory:
+    if weight_bytes + 3 * RESERVE < 0.7 * gpu.memory:
         return Setting("16bit", f"{weight_bytes / GIB:.1f} GiB of weights fit in 16 bits")
     return Setting("4bit", f"{weight_bytes / GIB:.1f} GiB of weights do not fit in 16 bits")
 
@@ -186,27 +195,18 @@ def _checkpointing(spec: JobSpec, gpu: Gpu | None) -> Setting:
     return Setting("unsloth", "activations are kept in host memory, so longer batches fit")
 
 
-def _loaded_bytes(
-    config: Mapping[str, Any], weight_bytes: int, precision: str, gpu: Gpu | None
-) -> int:
-    """Bytes of the weights once loaded."""
-    if gpu is None:
-        return 2 * weight_bytes  # float32
-    if storage_format(config) == "mxfp4":
-        # Unsloth dequantises MXFP4 to bfloat16 on torch 2.8: 13.8 GB become 41.8 GB.
-        return int(weight_bytes * 3.04)
-    if precision == "4bit" and storage_format(config) == "16bit":
-        return int(weight_bytes * 0.32)  # NF4 with its scales; embeddings stay in 16 bits
-    return weight_bytes
-
-
-def _room(weights: int, gpu: Gpu) -> int:
-    """Bytes for activations beside the weights. Another process may hold a part of the card."""
-    return min(int(0.95 * gpu.memory), gpu.free) - weights - RESERVE
+def _room(fixed: int, gpu: Gpu) -> int:
+    """Bytes for activations beside the rest. Another process may hold a part of the card."""
+    return min(int(0.95 * gpu.memory), gpu.free) - fixed
 
 
 def _packing(
-    spec: JobSpec, config: Mapping[str, Any], precision: str, weights: int, gpu: Gpu | None
+    spec: JobSpec,
+    config: Mapping[str, Any],
+    precision: str,
+    longest: int,
+    room: int,
+    gpu: Gpu | None,
 ) -> Setting:
     """Packed where it can be; `auto` leaves alone what the user set for unpacked rows."""
     if spec.packing == "false":
@@ -215,8 +215,8 @@ def _packing(
     reason = packing.obstacle(spec, config, storage_format(config), precision, capability)
     limit = 0
     if gpu is not None and reason is None:
-        limit = max(_room(weights, gpu), 0) // packing.token_bytes(config)
-        if limit < spec.max_seq_length:
+        limit = max(room, 0) // packing.token_bytes(config)
+        if limit < longest:
             reason = f"a packed row of {limit} tokens is all that memory allows"
     if spec.packing == "true":
         if reason is not None:
@@ -229,40 +229,33 @@ def _packing(
     return Setting(limit, "rows as long as memory allows")
 
 
-def _token_bytes(config: Mapping[str, Any], checkpointing: Setting) -> int:
-    text = config.get("text_config") or config
-    kind = "checkpointed" if checkpointing.value else "kept"
-    return int(text.get("hidden_size", 4096)) * BYTES_PER_TOKEN_PER_HIDDEN[kind]
-
-
 def _micro_batch(
-    spec: JobSpec,
-    config: Mapping[str, Any],
-    weights: int,
-    checkpointing: Setting,
-    gpu: Gpu | None,
+    spec: JobSpec, config: Mapping[str, Any], a_row: int, room: int, gpu: Gpu | None
 ) -> Setting:
+    """As many rows, `a_row` bytes each, as the room holds."""
     if spec.micro_batch_size != "auto":
-        return Setting(int(spec.micro_batch_size), "as asked")
+        asked = int(spec.micro_batch_size)
+        lacking = asked * a_row - room if gpu else 0
+        reason = "as asked"
+        if lacking > 0:
+            reason += f"; by the estimate, {lacking / GIB:.1f} GiB more than there is"
+        return Setting(asked, reason)
     if gpu is None:
-        wanted, reason = (
-            CPU_MICRO_BATCH,
-            "on a CPU more is not faster, and one row needs no padding",
+        reason = "on a CPU more is not faster, and one row needs no padding"
+        return Setting(CPU_MICRO_BATCH, reason)
+    wanted = room // a_row
+    if wanted < 1:
+        needed = min(int(0.95 * gpu.memory), gpu.free) - room + a_row
+        smaller = "set JOB_PRECISION=4bit"
+        if storage_format(config) == "mxfp4":
+            smaller = "take a 4-bit (bitsandbytes) repository of the model with JOB_SAVE=lora"
+        raise Unavailable(
+            f"The {gpu.name} has {gpu.memory / GIB:.0f} GiB, {gpu.free / GIB:.0f} of them free;"
+            f" this job needs about {needed / GIB:.0f} GiB. Lower JOB_MAX_SEQ_LENGTH, {smaller}, "
+            "or take a larger card."
         )
-    else:
-        per_sequence = spec.max_seq_length * _token_bytes(config, checkpointing)
-        room = _room(weights, gpu)
-        wanted = room // per_sequence
-        reason = f"{max(room, 0) / GIB:.1f} GiB are left beside the weights on the {gpu.name}"
-        if wanted < 1:
-            raise Unavailable(
-                f"The {gpu.name} has {gpu.memory / GIB:.0f} GiB, {gpu.free / GIB:.0f} of them free;"
-                f" this job needs about {(weights + RESERVE + per_sequence) / GIB:.0f} GiB. Lower "
-                "JOB_MAX_SEQ_LENGTH, set JOB_PRECISION=4bit where the model allows it, or take a "
-                "larger card."
-            )
     fits = [n for n in range(1, spec.batch_size + 1) if spec.batch_size % n == 0 and n <= wanted]
-    return Setting(fits[-1], reason)
+    return Setting(fits[-1], f"{room / GIB:.1f} GiB are left for rows on the {gpu.name}")
 
 
 def _optimizer(spec: JobSpec, gpu: Gpu | None) -> Setting:
@@ -277,12 +270,3 @@ def _merge(config: Mapping[str, Any]) -> Setting:
     if storage_format(config) == "mxfp4":
         return Setting("peft", "Unsloth 2026.10.7 cannot merge fused experts into an MXFP4 base")
     return Setting("unsloth", "shard by shard over a copy of the base")
-
-
-def _disk(spec: JobSpec, weight_bytes: int, config: Mapping[str, Any]) -> int:
-    """Bytes under the work dir: the base, the merged copy in 16 bits, and a GiB for the rest."""
-    merged = weight_bytes * (3.04 if storage_format(config) == "mxfp4" else 1)
-    if "merged_16bit" not in spec.save:
-        merged = 0
-    base = 0 if spec.model.scheme == "path" else weight_bytes
-    return int(base + merged + GIB)

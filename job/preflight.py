@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import shutil
 import subprocess
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from job.credentials import Credentials
 from job.errors import OutOfResources, Unavailable
-from job.plan import GIB, Gpu, Plan, make_plan
+from job.memory import GIB
+from job.plan import Gpu, Plan, make_plan
 from job.sources import ModelFacts, ResolvedDataset, model_facts, resolve_dataset
 from job.spec import JobSpec
 from job.store import Destination
@@ -28,6 +29,12 @@ class Findings:
     train: tuple[ResolvedDataset, ...]
     eval: tuple[ResolvedDataset, ...]
     plan: Plan
+
+    def knowing(self, spec: JobSpec, audit: Mapping[str, Any]) -> Findings:
+        """The same with the plan for these data: their rows may be shorter than allowed."""
+        longest = audit["percentiles"]["max"]
+        plan = make_plan(spec, self.model.config, self.model.weight_bytes, self.gpu, longest)
+        return replace(self, plan=plan)
 
     def device(self) -> dict[str, Any]:
         """The device as report and receipt name it."""

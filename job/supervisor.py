@@ -174,12 +174,8 @@ class Run:
         return " ".join([*names(self.folder / FOLDER)[-1:], *stages])
 
     def inspect(self) -> preflight.Findings:
-        """Preflight and the plan."""
-        found = preflight.inspect(
-            self.spec, self.credentials, self.publisher.destinations, self.say
-        )
-        self.log.emit("plan", settings=found.plan.settings(), estimates=found.plan.estimates)
-        return found
+        """Preflight, with a plan for rows as long as allowed."""
+        return preflight.inspect(self.spec, self.credentials, self.publisher.destinations, self.say)
 
     def make_adapter(self, found: preflight.Findings) -> FetchedModel:
         """Train, from the newest checkpoint if there is one; the base it was trained on."""
@@ -190,6 +186,8 @@ class Run:
         if checkpoint:
             workplace.take_over_date(self.folder, checkpoint.run["template_date"])
         datasets = self.prepare(found)
+        found = found.knowing(self.spec, self.record.facts["audit"])
+        self.log.emit("plan", settings=found.plan.settings(), estimates=found.plan.estimates)
         trainer = self.children.start(TRAINER)  # imports Unsloth while we download
         model = self.fetch(found, datasets)
         run = self.identity(model)

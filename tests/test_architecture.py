@@ -20,7 +20,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     },
     "check": {
         *{"child", "inputs", "preflight"},
-        *{"credentials", "plan", "report", "spec", "store"},
+        *{"cards", "credentials", "memory", "report", "spec", "store"},
     },
     "supervisor": {
         *{"attempts", "child", "children", "inputs", "mirror", "preflight", "publish", "record"},
@@ -29,7 +29,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     },
     "children": {
         *{"child", "mirror", "plan", "record", "signals", "stages", "workplace"},
-        *{"checkpoints", "events", "spec"},
+        *{"checkpoints", "events", "memory", "spec"},
     },
     "mirror": {"checkpoints", "events", "spec", "store"},
     "inputs": {"credentials", "events", "preflight", "sources", "spec"},
@@ -38,7 +38,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "attempts": {"disk"},
     "events": {"disk"},
     "child": {"events"},
-    "preflight": {"credentials", "plan", "sources", "spec", "store"},
+    "preflight": {"credentials", "memory", "plan", "sources", "spec", "store"},
     "data": {"channel", "disk", "hashing", "spec"},
     "publish": {
         *{"events", "hashing", "receipt", "record", "report", "spec", "stages", "store"},
@@ -47,7 +47,9 @@ MAY_IMPORT: dict[str, set[str]] = {
     "record": {"events", "spec"},
     "workplace": {"spec"},
     "train": {"channel", "checkpoints", "data", "spec"},
-    "plan": {"packing", "spec"},
+    "cards": {"memory", "plan", "spec"},
+    "plan": {"memory", "packing", "spec"},
+    "memory": {"spec"},
     "packing": {"spec"},
     "sources": {"credentials", "hashing"},
     "store": {"checkpoints", "disk", "hashing", "receipt"},
@@ -57,9 +59,6 @@ MAY_IMPORT: dict[str, set[str]] = {
 # Library -> the rooms that may import it.
 LIBRARIES: dict[str, set[str]] = {
     "torch": {"train"},
-    "train": {"channel", "checkpoints", "data", "spec"},
-    "plan": {"packing", "spec"},
-    "packing": {"spec"},
     "unsloth": {"train"},
     "unsloth_zoo": {"train"},
     "trl": {"train"},

@@ -10,7 +10,7 @@ import pytest
 from job import preflight
 from job.credentials import Credentials
 from job.errors import NotFound, OutOfResources, Unavailable
-from job.plan import GIB
+from job.memory import GIB
 from job.spec import JobSpec, read_spec
 from job.store import Destination, open_destination
 from tests.jobs import job
