@@ -25,7 +25,7 @@ MERGER, VERIFIER = "job.train.merge_saved", "job.train.verify"
 
 
 class Children:
-    """Starts the children of one run, one at a time, and waits for them.
+    """Starts the children of one run and waits for them; the trainer imports while another works.
 
     Args:
         env: what they see of the environment.
@@ -47,19 +47,19 @@ class Children:
         self.spec, self.env, self.log, self.record = spec, env, log, record
         self.stages, self.mirror, self.signals = stages, mirror, signals
         self.folder = log.path.parent
-        self.child: Child | None = None
+        self.started: list[Child] = []
 
     def start(self, module: str) -> Child:
         """Start a child process; its events become ours."""
         with self.signals.held():
             child = Child(module, self.env, self.folder / "trainer.log", self._relay)
-            self.child = child
+            self.started.append(child)
         return child
 
     def kill(self) -> None:
         """Leave nothing running."""
-        if self.child is not None:
-            self.child.kill()
+        for child in self.started:
+            child.kill()
 
     def prepare(self, tokenizer: Path, request: dict[str, Any]) -> None:
         """Have the data rendered, masked, tokenised and ordered."""

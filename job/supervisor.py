@@ -185,10 +185,10 @@ class Run:
         )
         if checkpoint:
             workplace.take_over_date(self.folder, checkpoint.run["template_date"])
+        trainer = self.children.start(TRAINER)  # imports Unsloth while data and model are fetched
         datasets = self.prepare(found)
         found = found.knowing(self.spec, self.record.facts["audit"])
         self.log.emit("plan", settings=found.plan.settings(), estimates=found.plan.estimates)
-        trainer = self.children.start(TRAINER)  # imports Unsloth while we download
         model = self.fetch(found, datasets)
         run = self.identity(model)
         if checkpoint and checkpoint.run != run:
