@@ -79,7 +79,7 @@ def make_plan(spec: JobSpec, config: Mapping[str, Any], weight_bytes: int, gpu: 
         Unavailable: the card is too old or too small.
     """
     if gpu is not None:
-        _require_supported(gpu)
+        require_supported(gpu)
     precision = _precision(spec, config, weight_bytes, gpu)
     checkpointing = _checkpointing(spec, gpu)
     weights = _loaded_bytes(config, weight_bytes, str(precision.value), gpu)
@@ -136,7 +136,8 @@ def storage_format(config: Mapping[str, Any]) -> str:
     return str(quantization.get("quant_method", "16bit"))
 
 
-def _require_supported(gpu: Gpu) -> None:
+def require_supported(gpu: Gpu) -> None:
+    """Raises Unavailable when the card or its driver is too old."""
     if gpu.capability < MIN_CAPABILITY:
         raise Unavailable(
             f"{gpu.name} has compute capability {gpu.capability[0]}.{gpu.capability[1]}; "

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+from typing import Any
 
 from job.credentials import Credentials
 from job.errors import InternalError, JobError
@@ -43,7 +44,9 @@ class Starts:
             return
         progress = (self._destination.checkpoints() or [""])[-1]
         found = self._store.get(KEY)
-        known = json.loads(found.content) if found else {"count": 0, "progress": progress}
+        known: dict[str, Any] = {"count": 0, "progress": progress}
+        if found:
+            known = json.loads(found.content)
         count = known["count"] if known["progress"] == progress else 0
         if count >= self._most:
             raise InternalError(

@@ -86,6 +86,9 @@ class Destination(Protocol):
             DestinationTaken: there is a receipt already, or the claim was lost.
         """
 
+    def read_failure(self) -> dict[str, Any] | None:
+        """The `failure.json` of the last start, None when there is none that can be read."""
+
     def publish_failure(self, failure: Mapping[str, Any]) -> None:
         """Write `failure.json`, unless a receipt or another process's claim is there."""
 

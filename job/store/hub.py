@@ -21,7 +21,7 @@ from huggingface_hub import CommitOperationAdd, HfApi
 
 from job.errors import AccessRefused, DestinationTaken, NotFound
 from job.hashing import FileRecord
-from job.receipt import another_run, parse_receipt
+from job.receipt import another_run, parse_failure, parse_receipt
 from job.store import hub_checkpoints, is_finished
 from job.store.claim import Claim
 from job.store.hub_client import ask, prepare_client
@@ -177,6 +177,10 @@ class HubDestination:
         part, _, inside = path.partition("/")
         place = self._places[part]
         return {"repo": place.repo, "repo_path": place.folder + inside, "commit": place.commit}
+
+    def read_failure(self) -> dict[str, Any] | None:
+        content = read(self._api, self._repo, FAILURE, self._budget)
+        return None if content is None else parse_failure(content)
 
     def publish_failure(self, failure: Mapping[str, Any]) -> None:
         """Only after `acquire`. The commit does not name the spec, so that another may follow."""

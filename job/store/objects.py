@@ -10,9 +10,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from job.errors import DestinationTaken, JobError, Unavailable, UploadFailed
+from job.errors import DestinationTaken, InUse, JobError, Unavailable, UploadFailed
 from job.hashing import FileRecord
-from job.receipt import another_run, parse_receipt
+from job.receipt import another_run, parse_failure, parse_receipt
 from job.store import checkpoints, is_finished
 from job.store.claim import KEY as CLAIM
 from job.store.claim import Claim, Found, Heartbeat, read_claim
@@ -66,7 +66,7 @@ class ObjectDestination:
             if found.spec_hash != claim.spec_hash:
                 raise DestinationTaken(another_run(self.uri, found.spec_hash, claim.spec_hash))
             if waiting_for is not None and found.owner != claim.owner and found != waiting_for:
-                raise DestinationTaken(f"{self.uri}: another process is working on this run")
+                raise InUse(f"{self.uri}: another process is working on this run")
             dead = waiting_for is not None and time.monotonic() >= deadline
             free = found.released or found.owner == claim.owner or dead
             if free and heartbeat.take_over(found.etag):
@@ -108,6 +108,10 @@ class ObjectDestination:
         if self.store.put_if_absent(RECEIPT, content) is None:
             raise DestinationTaken(f"{self.uri} has a receipt already; it was left as it is")
         self._unfinished = False
+
+    def read_failure(self) -> dict[str, Any] | None:
+        found = self.store.get(FAILURE)
+        return None if found is None else parse_failure(found.content)
 
     def publish_failure(self, failure: Mapping[str, Any]) -> None:
         try:
