@@ -360,3 +360,13 @@ def test_handler_py_is_the_worker(plane, worker, tmp_path):
     assert error_of(plane.result("job-1"))["code"] == "spec"
     process.send_signal(signal.SIGTERM)
     assert process.wait(30) == 0
+
+
+def test_where_a_failure_must_be_loud_it_ends_the_worker_and_nothing_is_posted(
+    plane, worker, tmp_path
+):
+    process = worker(RUNPOD_WORKER_EXITS_ON_FAILURE="1")
+    order(tmp_path, diverges_at=2)
+    plane.give("job-1", **spec(tmp_path))
+    assert process.wait(60) == 82
+    assert plane.results("job-1") == []
