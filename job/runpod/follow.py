@@ -90,7 +90,8 @@ class Follower:
         A failure that was there before is not this run's, unless the pod has ended.
         """
         with contextlib.suppress(JobError):
-            if all(is_finished(d, self._spec.spec_hash) for d in self._destinations):
+            finished = [is_finished(d, self._spec.spec_hash) for d in self._destinations]
+            if finished and all(finished):
                 uris = [f"{d.uri}/receipt.json" for d in self._destinations]
                 receipt = uris[0] if len(uris) == 1 else uris
                 return line_of("done", 0, "publish", False, "done", receipt)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import re
 import signal
 import sys
 import time
@@ -85,9 +86,9 @@ def launch(arguments: list[str], environ: Mapping[str, str], read: Read, say: Sa
         raise UsageError("launch: --gpu and --image are needed (--list-gpus shows the cards)")
     references = _references(options.secret)
     size = options.disk
-    if size is None:
-        model = describe_model(spec, credentials)
-        size = disk_gb(disk_estimate(spec, model), options.volume)
+    if size is None:  # on a volume the work is done there, and the model may be there alone
+        estimate = 0 if options.volume else disk_estimate(spec, describe_model(spec, credentials))
+        size = disk_gb(estimate)
     wanted = Wanted(options.image, options.gpu, cloud, options.volume, references, size)
     values = _values(credentials, environ, references)
     body = pod_body(spec, wanted, values)
@@ -209,7 +210,7 @@ def _references(given: list[str]) -> dict[str, str]:
     """NAME=SECRET, each name one that a job knows."""
     found = dict(text.partition("=")[::2] for text in given)
     for name, secret in found.items():
-        if name not in SECRETS or name not in PASSED or not secret.isidentifier():
+        if name not in SECRETS or name not in PASSED or not re.fullmatch(r"[\w-]+", secret):
             raise UsageError(
                 f"launch: --secret {name}=…: allowed are NAME=SECRET with one of "
                 f"{', '.join(n for n in PASSED if n in SECRETS)} and a RunPod secret's name"

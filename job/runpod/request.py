@@ -77,9 +77,9 @@ def pod_body(spec: JobSpec, wanted: Wanted, values: Mapping[str, str]) -> dict[s
     return body
 
 
-def disk_gb(estimate: int, volume: str) -> int:
-    """The container disk for an estimate in bytes; on a volume the work is done there."""
-    return SPARE_GB + (0 if volume else math.ceil(estimate / 1e9))
+def disk_gb(estimate: int) -> int:
+    """The container disk for the bytes that a job needs on it."""
+    return SPARE_GB + math.ceil(estimate / 1e9)
 
 
 def masked(body: dict[str, Any], values: Mapping[str, str]) -> dict[str, Any]:

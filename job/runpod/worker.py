@@ -175,6 +175,8 @@ def serve(
 
     def sender(job: dict[str, Any]) -> Send:
         async def send(state: dict[str, Any]) -> None:
+            if "RUNPOD_WEBHOOK_POST_OUTPUT" not in environ:
+                return  # `serve --test_input`: nobody is told
             async with AsyncClientSession() as session:
                 await send_result(session, {"status": "IN_PROGRESS", "output": state}, job)
 

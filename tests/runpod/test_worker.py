@@ -22,6 +22,7 @@ from job.receipt import verify_uri
 from job.runpod.child_run import Stop, run
 from job.runpod.progress import Progress
 from job.runpod.worker import LEAST_DISK, Worker, fitness_checks
+from job.spec.rules import NOT_BUILT
 from tests.drills.conftest import OFTEN, STEPS
 from tests.jobs import ROOT, job, until
 from tests.runpod.control_plane import KEY, ControlPlane, control_plane
@@ -157,6 +158,17 @@ def test_a_job_that_another_worker_is_doing_waits_for_its_receipt(plane, worker,
     assert sorted("training" in body["output"] for body in bodies) == [False, True]
 
 
+def test_data_that_cannot_be_trained_on_is_told_as_such(plane, worker, tmp_path):
+    """The real run, not the stand-in's: its data process reads the rows."""
+    worker("handler")
+    given = spec(tmp_path)
+    (tmp_path / "rows.jsonl").write_text('{"messages": [{"role": "user"}]}\n' * 20)
+    plane.give("job-1", **given)
+    error = error_of(plane.result("job-1"))
+    assert (error["code"], error["exit_code"], error["phase"]) == ("data", 65, "data")
+    assert error["retryable"] is False
+
+
 def test_a_trainer_that_is_killed_is_a_failure_and_the_next_job_is_done(plane, worker, tmp_path):
     worker()
     order(tmp_path, dies_at=3)
@@ -270,19 +282,33 @@ def test_a_job_is_stopped_in_good_order_before_the_platform_would_kill_it(plane,
     assert (error["code"], error["retryable"]) == ("stopped", True)
 
 
+async def silent(_: dict[str, Any]) -> None:
+    """Takes progress."""
+
+
 def test_a_job_that_is_longer_than_the_endpoint_allows_is_refused(tmp_path):
     environ = {"JOB_DEVICE": "cpu", "RUNPOD_VOLUME_PATH": str(tmp_path)}
 
     def told(**changes: Any) -> dict[str, Any]:
         own = environ | {k: v for k, v in changes.items() if k.startswith("RUNPOD_")}
         asked = {k: v for k, v in changes.items() if not k.startswith("RUNPOD_")}
-        one = Worker(own, lambda _: None, ("false",))
+        one = Worker(own, lambda _: silent, ("false",))
         body = asyncio.run(one.handle({"id": "a", "input": spec(tmp_path) | asked}))
         return error_of(body)
 
     error = told(stop_grace=600)  # the default timeout is 600 s
     assert error["code"] == "spec"
     assert "RUNPOD_EXECUTION_TIMEOUT_S" in error["message"]
+    before = dict(NOT_BUILT)
+    NOT_BUILT.pop("max_hours", None)
+    try:
+        error = told(max_hours=2, RUNPOD_EXECUTION_TIMEOUT_S="7200")  # nothing is left to end in
+        assert "cannot end within" in error["message"]
+        error = told(max_hours=2, RUNPOD_EXECUTION_TIMEOUT_S="7300")
+        assert error["code"] != "spec"  # it was started, and `false` fails
+    finally:
+        NOT_BUILT.clear()
+        NOT_BUILT.update(before)
     error = told(RUNPOD_EXECUTION_TIMEOUT_S="soon")
     assert "not a number" in error["message"]
 
