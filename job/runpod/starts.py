@@ -1,7 +1,7 @@
 """Counts a pod's starts that ended without a word, where a wiped container disk cannot lose it.
 
 The count in the run's folder (`job.attempts`) is gone when the container's disk is. This one lies
-beside the run's results, in S3 or a folder; on the Hub alone there is none.
+at the first destination: beside the run's results, on the Hub on the branch of its checkpoints.
 """
 
 from __future__ import annotations
@@ -13,9 +13,7 @@ from typing import Any
 from job.credentials import Credentials
 from job.errors import InternalError, JobError
 from job.spec import JobSpec
-from job.store import open_destination, open_store
-
-KEY = ".starts.json"  # a run that is done removes what begins with a dot
+from job.store import open_destination
 
 
 class Starts:
@@ -23,15 +21,9 @@ class Starts:
 
     def __init__(self, spec: JobSpec, credentials: Credentials) -> None:
         self._most = spec.max_attempts
-        refs = [ref for ref in spec.output if ref.scheme != "hf"][:1]
-        self._store = None
-        for ref in refs:
-            place = f"{ref.location.rstrip('/')}/{spec.run_name}"
-            scheme = "s3" if ref.scheme == "s3" else "file"
-            self._store = open_store(scheme, place, credentials)  # type: ignore[arg-type]
-            self._destination = open_destination(
-                ref, spec.run_name, spec.save, credentials, spec.hub_private
-            )
+        self._destination = open_destination(
+            spec.output[0], spec.run_name, spec.save, credentials, spec.hub_private
+        )
 
     def begin(self) -> None:
         """Count this start in.
@@ -40,25 +32,24 @@ class Starts:
             InternalError: as many starts as JOB_MAX_ATTEMPTS ended without a word or a checkpoint.
             JobError: the destination could not be asked.
         """
-        if self._store is None or self._destination.read_receipt() is not None:
+        if self._destination.read_receipt() is not None:
             return
         progress = (self._destination.checkpoints() or [""])[-1]
-        found = self._store.get(KEY)
         known: dict[str, Any] = {"count": 0, "progress": progress}
-        if found:
-            known = json.loads(found.content)
+        if content := self._destination.read_starts():
+            known = json.loads(content)
         count = known["count"] if known["progress"] == progress else 0
         if count >= self._most:
             raise InternalError(
                 f"This pod has started the run {count} times, and each time the container died "
                 "without a word and without a new checkpoint, so it is not started again. Once "
-                f"the cause is gone, raise JOB_MAX_ATTEMPTS or remove {self._store.uri}/{KEY}."
+                "the cause is gone, raise JOB_MAX_ATTEMPTS, or remove .starts.json at "
+                f"{self._destination.uri} (on the Hub: on the branch `checkpoints`)."
             )
-        content = {"count": count + 1, "progress": progress}
-        self._store.put(KEY, json.dumps(content).encode())
+        content = json.dumps({"count": count + 1, "progress": progress}).encode()
+        self._destination.write_starts(content)
 
     def end(self) -> None:
         """This start has told how it ended."""
-        if self._store is not None:
-            with contextlib.suppress(JobError):
-                self._store.delete(KEY)
+        with contextlib.suppress(JobError):
+            self._destination.write_starts(None)

@@ -108,6 +108,16 @@ class Destination(Protocol):
     def drop_checkpoints(self) -> None:
         """Remove all of them."""
 
+    def read_starts(self) -> bytes | None:
+        """What `write_starts` keeps here, None when there is nothing."""
+
+    def write_starts(self, content: bytes | None) -> None:
+        """Keep a few bytes about the run's starts, or none any more; needs no claim.
+
+        Raises:
+            AccessRefused, Unavailable, UploadFailed: it was not done.
+        """
+
     def tidy(self) -> None:
         """Once the receipt is there: remove checkpoints, and what killed processes have left."""
 

@@ -210,6 +210,12 @@ class HubDestination:
     def drop_checkpoints(self) -> None:
         hub_checkpoints.drop(self._api, self._repo, self._budget)
 
+    def read_starts(self) -> bytes | None:
+        return hub_checkpoints.read_starts(self._api, self._repo, self._budget)
+
+    def write_starts(self, content: bytes | None) -> None:
+        hub_checkpoints.write_starts(self._api, self._repo, content, self._budget)
+
     def tidy(self) -> None:
         self.drop_checkpoints()
 

@@ -16,7 +16,7 @@ from job.receipt import another_run, parse_failure, parse_receipt
 from job.store import checkpoints, is_finished
 from job.store.claim import KEY as CLAIM
 from job.store.claim import Claim, Found, Heartbeat, read_claim
-from job.store.keys import Sent, Store, safe_key
+from job.store.keys import STARTS, Sent, Store, safe_key
 
 if TYPE_CHECKING:
     from job.checkpoints import Checkpoint
@@ -135,6 +135,16 @@ class ObjectDestination:
 
     def drop_checkpoints(self) -> None:
         checkpoints.drop(self.store)
+
+    def read_starts(self) -> bytes | None:
+        found = self.store.get(STARTS)
+        return found.content if found else None
+
+    def write_starts(self, content: bytes | None) -> None:
+        if content is None:
+            self.store.delete(STARTS)
+        else:
+            self.store.put(STARTS, content)
 
     def tidy(self) -> None:
         self.drop_checkpoints()

@@ -14,15 +14,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from huggingface_hub import HfApi
 
-from job.credentials import read_credentials
+from job.credentials import Credentials, read_credentials
 from job.errors import InternalError
 from job.runpod import is_pod, is_worker
 from job.runpod.ending import Pod
 from job.runpod.pod import LIMIT_HOURS, PodLife, limit_hours
-from job.runpod.starts import KEY as STARTS
 from job.runpod.starts import Starts
 from job.spec import read_spec
+from job.store.keys import STARTS
+from tests.hub_double import HubDouble
 from tests.jobs import Ended, entrypoint, job, start, until, wait
 from tests.runpod.pod_api import KEY, PodApi
 
@@ -255,3 +257,21 @@ def test_a_pod_id_that_is_none_is_refused_before_anything_is_done():
     ended = entrypoint("run", environ={"RUNPOD_POD_ID": "x/../y", "JOB_MODEL": "a/b"})
     assert ended.code == 78
     assert "RUNPOD_POD_ID" in ended.line["message"]
+
+
+def test_on_the_hub_the_count_lies_on_the_branch_of_the_checkpoints(tmp_path):
+    with HubDouble() as hub:
+        hub.add_account("hf_writes", "me", orgs=("org",))
+        spec = spec_of(tmp_path, JOB_OUTPUT="hf://org/tuned", JOB_MAX_ATTEMPTS="1")
+        credentials = Credentials(hf_token="hf_writes", hf_endpoint=hub.url)
+        Starts(spec, credentials).begin()  # nothing can be kept before there is a repository
+        api = HfApi(endpoint=hub.url, token="hf_writes")
+        api.create_repo("org/tuned", private=True)
+        Starts(spec, credentials).begin()
+        assert STARTS in api.list_repo_files("org/tuned", revision="checkpoints")
+        assert STARTS not in api.list_repo_files("org/tuned")
+        with pytest.raises(InternalError, match="branch `checkpoints`"):
+            Starts(spec, credentials).begin()
+        Starts(spec, credentials).end()
+        Starts(spec, credentials).end()  # nothing is there any more
+        Starts(spec, credentials).begin()
