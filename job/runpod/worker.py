@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import multiprocessing
 import os
 import sys
 import traceback
@@ -70,6 +71,8 @@ class Worker:
         if "error" in plain and self._environ.get(LOUD_VARIABLE):
             sys.stderr.write(f"{plain['error']}\n")
             sys.stderr.flush()
+            for pings in multiprocessing.active_children():  # the SDK's, which would go on
+                pings.terminate()
             os._exit(int(plain["error"]["exit_code"]))
         if "error" in plain:
             return {"error": json.dumps(plain["error"], allow_nan=False)}

@@ -118,7 +118,7 @@ def test_a_real_training_as_a_serverless_job(smollm2, tmp_path):  # noqa: F811 -
     shutil.copy(ROWS, rows)
     payload = {
         **{"dataset": str(rows), "output": f"file://{tmp_path}/out"},
-        **{"max_steps": 2, "batch_size": 2, "max_seq_length": 512, "overlength": "truncate"},
+        **{"max_steps": 2, "batch_size": 1, "max_seq_length": 128, "overlength": "truncate"},
         **{"save": "lora", "warmup_steps": 0, "max_dropped": 1},
     }
     owners = {"JOB_WORK_DIR": f"{tmp_path}/work", "RUNPOD_EXECUTION_TIMEOUT_S": "1700"}
