@@ -101,7 +101,8 @@ def launch(arguments: list[str], environ: Mapping[str, str], read: Read, say: Sa
     ]
     if destinations and _is_done(spec, destinations):
         uris = [f"{d.uri}/receipt.json" for d in destinations]
-        return line_of("done", 0, "launch", False, "already done, no pod was started", uris)
+        receipt = uris[0] if len(uris) == 1 else uris
+        return line_of("done", 0, "launch", False, "already done, no pod was started", receipt)
     api = PodApi(api_base(environ), _key(credentials))
     with _signals_raise():
         pod = _create(api, body, say)
@@ -133,13 +134,15 @@ def _create(api: PodApi, body: dict[str, Any], say: Say) -> str:
     """Make the pod. When it is not known whether there is one, there is none afterwards."""
     try:
         pod = api.create(body)
-    except (Unavailable, KeyboardInterrupt):
+    except (Unavailable, KeyboardInterrupt) as error:
         try:
             for lost in api.named(body["name"]):
                 api.remove(lost)
                 say(f"pod {lost} was removed")
         except JobError:
             say(f"it is not known whether a pod was made: look for {body['name']} in the console")
+        if isinstance(error, KeyboardInterrupt):
+            raise Stopped("Interrupted while the pod was being made.") from None
         raise
     say(f"pod {pod} ({body['name']}) on {body['gpu']['id']}")
     return pod

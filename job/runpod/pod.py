@@ -61,8 +61,9 @@ class PodLife:
         """
         self._policy, self._grace = spec.on_finish, float(spec.stop_grace)
         self.limit(limit_hours(spec))
-        self._starts = Starts(spec, credentials)
-        self._starts.begin()
+        starts = Starts(spec, credentials)
+        starts.begin()
+        self._starts = starts  # one that was refused leaves the count as it is
 
     def limit(self, hours: float) -> None:
         """Let the pod end this long from now on."""

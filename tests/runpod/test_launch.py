@@ -16,10 +16,13 @@ from typing import Any
 import pytest
 
 from job.cli import main
+from job.credentials import Credentials, read_credentials
 from job.plan import GIB
+from job.receipt import build_receipt
 from job.runpod import launch as launcher
 from job.spec import read_spec
 from job.spec.rules import NOT_BUILT
+from job.store import open_store
 from tests.conftest import BUCKET
 from tests.jobs import ROOT, job, make_model, until
 from tests.runpod.pod_api import CREATE, GPU, KEY, PodApi
@@ -152,7 +155,6 @@ def test_the_cards_that_fit_are_listed_cheapest_first(api, capsys, tmp_path):
 
 
 def test_the_disk_follows_from_the_model(capsys, tmp_path):
-    from job.credentials import Credentials
     from job.runpod.catalogue import describe_model, disk_estimate
     from job.runpod.request import SPARE_GB, disk_gb
 
@@ -261,6 +263,20 @@ def test_followed_to_its_end_it_has_the_receipt(api, capsys, s3_env, tmp_path, q
     assert json.loads(out.splitlines()[-1])["receipt"] == receipt
     assert api.pods == {}
     assert HF not in out + err
+
+
+def test_a_job_that_is_done_already_starts_no_pod(api, capsys, s3_env, tmp_path):
+    environ = hub_like_job(api, s3_env, tmp_path)
+    spec = read_spec({k: v for k, v in environ.items() if k.startswith("JOB_")})
+    receipt = build_receipt(
+        run="run-a", spec_hash=spec.spec_hash, spec=spec.public(), files=[], facts={}
+    )
+    store = open_store("s3", f"{BUCKET}/{tmp_path.name}/run-a", read_credentials(s3_env))
+    store.put("receipt.json", json.dumps(receipt).encode())
+    code, out, _ = run(capsys, *ASK, "--disk", "9", "--follow", **environ)
+    assert code == 0
+    assert json.loads(out.splitlines()[-1])["receipt"] == f"{store.uri}/receipt.json"
+    assert api.asked == []
 
 
 def test_an_interrupt_removes_the_pod(api, capsys, s3_env, tmp_path, quick):

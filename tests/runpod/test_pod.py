@@ -211,6 +211,7 @@ def test_a_container_that_dies_without_a_word_is_not_started_for_ever(api, drill
     assert STARTS in ended.line["message"]
     assert api.pods == {POD: "EXITED"}
     assert one.said() == []  # nothing was begun
+    assert (one.place / STARTS).exists()  # and a restart of the pod changes nothing of that
 
 
 def test_a_start_that_got_further_begins_a_new_count(tmp_path):
