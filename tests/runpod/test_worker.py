@@ -234,7 +234,7 @@ def test_a_worker_that_is_scaled_down_keeps_a_checkpoint_and_says_so(plane, work
 def test_a_result_that_the_platform_loses_is_at_the_destination(plane, worker, tmp_path):
     worker()
     plane.done_statuses = [500, 500, 500]
-    plane.take_statuses = [204, 400]
+    plane.take_statuses = [204, 400, 500, 429]
     plane.give("job-1", **spec(tmp_path))
     until(lambda: len(plane.results("job-1")) == 3, "three attempts")
     receipt, problems = verify_uri(f"file://{tmp_path}/out/run-a", read_credentials({}))
