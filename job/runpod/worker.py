@@ -71,8 +71,7 @@ class Worker:
         if "error" in plain and self._environ.get(LOUD_VARIABLE):
             sys.stderr.write(f"{plain['error']}\n")
             sys.stderr.flush()
-            for pings in multiprocessing.active_children():  # the SDK's, which would go on
-                pings.terminate()
+            _end_pings()
             os._exit(int(plain["error"]["exit_code"]))
         if "error" in plain:
             return {"error": json.dumps(plain["error"], allow_nan=False)}
@@ -134,6 +133,14 @@ def _scalars(training: dict[str, Any]) -> dict[str, Any]:
     return {k: v for k, v in training.items() if v is None or isinstance(v, int | float | str)}
 
 
+def _end_pings() -> None:
+    """End the SDK's own process, which would go on to say that the worker lives: what ends by
+    os._exit, as entrypoint.py does, does not end it."""
+    for process in multiprocessing.active_children():
+        process.terminate()
+        process.join()
+
+
 def fitness_checks(environ: Mapping[str, str]) -> list[Callable[[], None]]:
     """What a worker must have before it takes a job; each raises when it is not there."""
 
@@ -188,4 +195,7 @@ def serve(
     for check in fitness_checks(environ):
         runpod.serverless.register_fitness_check(check)
     worker = Worker(environ, sender, command, wait, every)
-    runpod.serverless.start({"handler": worker.handle})
+    try:
+        runpod.serverless.start({"handler": worker.handle})
+    finally:
+        _end_pings()

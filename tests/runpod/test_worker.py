@@ -380,12 +380,16 @@ def test_a_worker_without_a_gpu_or_without_disk_is_not_fit(tmp_path, monkeypatch
         on_cpu()
 
 
-def test_handler_py_is_the_worker(plane, worker, tmp_path):
-    process = worker("handler", JOB_WORK_DIR=f"{tmp_path}/work")
+@pytest.mark.parametrize("module", ["handler", "entrypoint"])
+def test_handler_py_and_the_image_without_a_command_are_the_worker(plane, worker, module):
+    process = worker(module)
     plane.give("job-1", model="no spec")
     assert error_of(plane.result("job-1"))["code"] == "spec"
     process.send_signal(signal.SIGTERM)
     assert process.wait(30) == 0
+    told = len(plane.pings)
+    time.sleep(2.5)  # two of its pings
+    assert len(plane.pings) == told, "a process of the SDK goes on"
 
 
 def test_where_a_failure_must_be_loud_it_ends_the_worker_and_nothing_is_posted(
