@@ -44,6 +44,7 @@ RUN groupadd --gid 10001 job \
     && useradd --uid 10001 --gid job --no-create-home --home-dir /tmp --shell /usr/sbin/nologin job \
     && install --directory --owner=job --group=job /work /output
 
+# RUNPOD_LOG_LEVEL: the SDK's default, DEBUG, logs inputs and addresses.
 # HF_HOME: on disk and not in a /tmp that may be memory. Triton, Inductor and Unsloth get their
 # caches below the work dir from the job itself, so a noexec /tmp does no harm.
 ENV PATH=/opt/venv/bin:$PATH \
@@ -52,11 +53,12 @@ ENV PATH=/opt/venv/bin:$PATH \
     USER=job \
     HOME=/tmp \
     HF_HOME=/work/cache/huggingface \
+    RUNPOD_LOG_LEVEL=INFO \
     UNSLOTH_COMPILE_LOCATION=/tmp/unsloth_compiled_cache
 
 WORKDIR /app
 # 0755 for all, whatever the umask of the checkout: the job's user must be able to read them.
-COPY --chmod=0755 LICENSE NOTICE entrypoint.py ./
+COPY --chmod=0755 LICENSE NOTICE entrypoint.py handler.py ./
 COPY --chmod=0755 job/ job/
 
 ARG VERSION=unknown
@@ -70,4 +72,5 @@ LABEL org.opencontainers.image.title="finetune-job" \
 USER 10001:10001
 # tini passes SIGTERM to the supervisor alone (no `-g`), which passes it on to the trainer.
 ENTRYPOINT ["/usr/bin/tini", "--", "/opt/venv/bin/python", "/app/entrypoint.py"]
-CMD ["run"]
+# Without a command: `serve` where RunPod hands out serverless jobs, `run` everywhere else.
+CMD []

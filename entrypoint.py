@@ -1,4 +1,4 @@
-"""The container's entry point: `python entrypoint.py [run|merge|publish|check|verify|schema]`."""
+"""The container's entry point: `python entrypoint.py [COMMAND]`; job/cli.py has the commands."""
 
 import os
 import sys

@@ -13,12 +13,14 @@ import shutil
 import sys
 import traceback
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from job.errors import InternalError, JobError, OutOfResources, SpecError, UsageError
+from job.runpod import is_pod, is_worker
 
 if TYPE_CHECKING:
     from job.credentials import Credentials
+    from job.runpod.pod import PodLife
     from job.spec import JobSpec
     from job.supervisor import Command, Outcome
 
@@ -31,18 +33,45 @@ USAGE = """usage: python entrypoint.py [COMMAND]
                 with --quote, what is said about bad rows quotes them
   verify URI    check a receipt against what is stored: s3://… file:///… hf://…
   schema        print the JSON Schema of the spec
+  serve         be a RunPod serverless worker (the default where RunPod hands out jobs)
+  launch        start a RunPod pod with this spec; `launch --help` tells its options
 """
 Environ = Mapping[str, str]
+IN_A_POD = ("run", "merge", "publish")  # commands whose end is a pod's end
 
 
 def main(argv: list[str], environ: Environ) -> int:
     """Run one command and return the process's exit code (see job/errors.py)."""
-    command, *arguments = argv or ["run"]
+    command, *arguments = argv or [_default(environ)]
     if command in ("-h", "--help", "help"):
         print(USAGE, end="")
         return 0
+    if command in IN_A_POD and is_pod(environ):
+        return _in_a_pod(command, arguments, environ)
+    return _do(lambda: _command(command)(arguments, environ), environ)
+
+
+def _default(environ: Environ) -> str:
+    return "serve" if is_worker(environ) else "run"
+
+
+def _in_a_pod(command: str, arguments: list[str], environ: Environ) -> int:
+    """The job, and then the pod's end. A pod that cannot be ended is not started with."""
+    lives: list[PodLife] = []
+
+    def work() -> int:
+        from job.runpod.pod import PodLife
+
+        lives.append(PodLife(environ, lambda line: _say(line, environ)))
+        return _job(cast("Command", command), arguments, environ, lives[0])
+
+    code = _do(work, environ)
+    return lives[0].finish(code) if lives else code
+
+
+def _do(work: Callable[[], int], environ: Environ) -> int:
     try:
-        return _command(command)(arguments, environ)
+        return work()
     except JobError as error:
         return _end(_failure(error, environ), environ)
     except Exception as error:
@@ -57,6 +86,7 @@ def _command(name: str) -> Callable[[list[str], Environ], int]:
     commands = {
         **{"run": run, "merge": merge, "publish": publish},
         **{"check": check, "verify": verify, "schema": schema},
+        **{"serve": serve, "launch": launch},
     }
     if name not in commands:
         raise UsageError(f"Unknown command {name!r}.\n{USAGE}")
@@ -78,10 +108,14 @@ def publish(arguments: list[str], environ: Environ) -> int:
     return _job("publish", arguments, environ)
 
 
-def _job(command: Command, arguments: list[str], environ: Environ) -> int:
+def _job(
+    command: Command, arguments: list[str], environ: Environ, pod: PodLife | None = None
+) -> int:
     message = f"{command} takes no arguments; the job is described by JOB_* variables."
     _require(not arguments, message)
     spec, credentials = _read(environ)
+    if pod:
+        pod.begin(spec, credentials)
     from job.events import EventLog
     from job.redact import Redactor
     from job.report import open_reporter, summary
@@ -148,6 +182,22 @@ def schema(arguments: list[str], environ: Environ) -> int:
 
     print(json.dumps(json_schema(), indent=2, ensure_ascii=False))
     return 0
+
+
+def serve(arguments: list[str], environ: Environ) -> int:
+    """`serve`: take jobs from RunPod until told to stop; the arguments are the SDK's."""
+    from job.runpod.worker import serve as take_jobs
+
+    take_jobs(environ)
+    return 0
+
+
+def launch(arguments: list[str], environ: Environ) -> int:
+    """`launch`: a pod on RunPod that does this job."""
+    from job.runpod.launch import launch as start_pod
+
+    line = start_pod(arguments, environ, _read, lambda text: _say(text, environ))
+    return _end(line, environ)
 
 
 def _read(environ: Environ) -> tuple[JobSpec, Credentials]:

@@ -13,7 +13,10 @@ from pathlib import Path
 from job.errors import SpecError
 
 AWS_SECRETS = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN")
-SECRETS = ("HF_TOKEN", *AWS_SECRETS, "WANDB_API_KEY", "RUNPOD_API_KEY", "JOB_WEBHOOK_SECRET")
+SECRETS = (
+    *("HF_TOKEN", *AWS_SECRETS, "WANDB_API_KEY", "JOB_WEBHOOK_SECRET"),
+    *("RUNPOD_API_KEY", "RUNPOD_TERMINATE_API_KEY"),
+)
 
 
 @dataclasses.dataclass(frozen=True, repr=False)
@@ -29,11 +32,15 @@ class Credentials:
     aws: Mapping[str, str] = dataclasses.field(default_factory=dict)
     wandb_api_key: str | None = None
     runpod_api_key: str | None = None
+    runpod_terminate_api_key: str | None = None
     webhook_secret: str | None = None
 
     def values(self) -> list[str]:
         """Every secret value, for redaction."""
-        single = (self.hf_token, self.wandb_api_key, self.runpod_api_key, self.webhook_secret)
+        single = (
+            *(self.hf_token, self.wandb_api_key, self.webhook_secret),
+            *(self.runpod_api_key, self.runpod_terminate_api_key),
+        )
         aws = (value for name, value in self.aws.items() if _is_aws_secret(name))
         return [value for value in (*single, *aws) if value]
 
@@ -41,6 +48,7 @@ class Credentials:
         names = ["HF_TOKEN"] * bool(self.hf_token) + sorted(self.aws)
         names += ["WANDB_API_KEY"] * bool(self.wandb_api_key)
         names += ["RUNPOD_API_KEY"] * bool(self.runpod_api_key)
+        names += ["RUNPOD_TERMINATE_API_KEY"] * bool(self.runpod_terminate_api_key)
         names += ["JOB_WEBHOOK_SECRET"] * bool(self.webhook_secret)
         return f"Credentials({', '.join(names)})"
 
@@ -73,6 +81,7 @@ def read_credentials(environ: Mapping[str, str]) -> Credentials:
         aws=aws | {name: found[name] for name in AWS_SECRETS if name in found},
         wandb_api_key=found.get("WANDB_API_KEY"),
         runpod_api_key=found.get("RUNPOD_API_KEY"),
+        runpod_terminate_api_key=found.get("RUNPOD_TERMINATE_API_KEY"),
         webhook_secret=found.get("JOB_WEBHOOK_SECRET"),
     )
 

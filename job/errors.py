@@ -70,6 +70,12 @@ class DestinationTaken(JobError):
     exit_code, name = 73, "destination-taken"
 
 
+class InUse(DestinationTaken):
+    """Another process is working on this run: once it has ended, the same spec may be started."""
+
+    retryable = True
+
+
 class UploadFailed(JobError):
     """A destination did not take or did not keep what was sent; all files are kept locally."""
 

@@ -80,7 +80,7 @@ def make_plan(
         Unavailable: the card is too old or too small.
     """
     if gpu is not None:
-        _require_supported(gpu)
+        require_supported(gpu)
     longest = min(longest or spec.max_seq_length, spec.max_seq_length)
     precision = _precision(spec, config, weight_bytes, gpu)
     checkpointing = _checkpointing(spec, gpu)
@@ -145,7 +145,8 @@ def _with_activations(plan: Plan, share: float) -> dict[str, int]:
     return plan.estimates | {"activations": int(plan.estimates["activations"] * share)}
 
 
-def _require_supported(gpu: Gpu) -> None:
+def require_supported(gpu: Gpu) -> None:
+    """Raises Unavailable when the card or its driver is too old."""
     if gpu.capability < MIN_CAPABILITY:
         raise Unavailable(
             f"{gpu.name} has compute capability {gpu.capability[0]}.{gpu.capability[1]}; "

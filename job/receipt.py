@@ -56,6 +56,15 @@ def parse_receipt(content: bytes, where: str) -> dict[str, Any]:
     return result
 
 
+def parse_failure(content: bytes) -> dict[str, Any] | None:
+    """A stored `failure.json`; None when it is something else."""
+    try:
+        failure = json.loads(content)
+    except ValueError:
+        return None
+    return failure if isinstance(failure, dict) and "exit_code" in failure else None
+
+
 def _is_receipt(receipt: Any) -> bool:
     return (
         receipt["version"] == VERSION

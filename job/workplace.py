@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 
-from job.errors import DestinationTaken, OutOfResources
+from job.errors import InUse, OutOfResources
 from job.spec import JobSpec
 
 
@@ -36,14 +36,14 @@ def one_process(folder: Path) -> Iterator[None]:
     """Hold the run folder for this process; the kernel lets go when it ends, however it ends.
 
     Raises:
-        DestinationTaken: another process on this machine is at work there.
+        InUse: another process on this machine is at work there.
     """
     with (folder / "lock").open("w") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             message = f"Another process is working on this run in {folder}."
-            raise DestinationTaken(message) from None
+            raise InUse(message) from None
         yield
 
 

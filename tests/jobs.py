@@ -145,9 +145,9 @@ def running(environ: Mapping[str, str]) -> Iterator[subprocess.Popen[str]]:
             process.communicate()
 
 
-def until(found: Callable[[], Any], what: str) -> Any:
+def until(found: Callable[[], Any], what: str, patience: float = PATIENCE) -> Any:
     """What `found` gives once it is true."""
-    deadline = time.monotonic() + PATIENCE
+    deadline = time.monotonic() + patience
     while time.monotonic() < deadline:
         if value := found():
             return value

@@ -16,7 +16,11 @@ FILES = sorted((ROOT / "job").rglob("*.py"))
 MAY_IMPORT: dict[str, set[str]] = {
     "cli": {
         *{"check", "supervisor", "spec", "credentials", "redact", "events", "report"},
-        *{"workplace", "receipt", "sources"},
+        *{"workplace", "receipt", "runpod", "sources"},
+    },
+    "runpod": {
+        *{"child", "plan", "preflight", "sources", "spec", "store"},
+        *{"credentials", "events", "redact"},
     },
     "check": {
         *{"child", "inputs", "preflight"},
@@ -71,7 +75,7 @@ LIBRARIES: dict[str, set[str]] = {
     "boto3": {"sources", "store"},
     "botocore": {"sources", "store"},
     "huggingface_hub": {"sources", "store"},
-    "httpx": {"sources", "store"},
+    "httpx": {"runpod", "sources", "store"},
     "matplotlib": {"report"},
     "rich": {"report"},
     "runpod": {"runpod"},

@@ -16,7 +16,6 @@ NOT_YET = {
     "budget_policy": "fail",
     "report_to": "wandb,trackio",
     "webhook_url": "https://host/hook",
-    "on_finish": "terminate",
 }
 
 
@@ -35,7 +34,7 @@ def test_a_webhook_secret_without_webhooks_is_refused():
 
 def test_what_already_holds_may_be_said_out_loud():
     said = {"JOB_PACKING": "false"}
-    said |= {"JOB_REPORT_TO": "none", "JOB_ON_FINISH": "exit"}
+    said |= {"JOB_REPORT_TO": "none"}
     assert read_spec(GOOD | said).packing == "false"
 
 

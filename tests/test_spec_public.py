@@ -67,6 +67,7 @@ def test_the_defaults_are_the_ones_of_the_reference_recipe():
         "max_attempts": 3,
         "stop_grace": 25,
         "sample_tokens": 512,
+        "on_finish": "auto",
         "log_format": "auto",
         "work_dir": "/work",
     }

@@ -86,6 +86,9 @@ class Destination(Protocol):
             DestinationTaken: there is a receipt already, or the claim was lost.
         """
 
+    def read_failure(self) -> dict[str, Any] | None:
+        """The `failure.json` of the last start, None when there is none that can be read."""
+
     def publish_failure(self, failure: Mapping[str, Any]) -> None:
         """Write `failure.json`, unless a receipt or another process's claim is there."""
 
@@ -104,6 +107,16 @@ class Destination(Protocol):
 
     def drop_checkpoints(self) -> None:
         """Remove all of them."""
+
+    def read_starts(self) -> bytes | None:
+        """What `write_starts` keeps here, None when there is nothing."""
+
+    def write_starts(self, content: bytes | None) -> None:
+        """Keep a few bytes about the run's starts, or none any more; needs no claim.
+
+        Raises:
+            AccessRefused, Unavailable, UploadFailed: it was not done.
+        """
 
     def tidy(self) -> None:
         """Once the receipt is there: remove checkpoints, and what killed processes have left."""

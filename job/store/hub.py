@@ -21,7 +21,7 @@ from huggingface_hub import CommitOperationAdd, HfApi
 
 from job.errors import AccessRefused, DestinationTaken, NotFound
 from job.hashing import FileRecord
-from job.receipt import another_run, parse_receipt
+from job.receipt import another_run, parse_failure, parse_receipt
 from job.store import hub_checkpoints, is_finished
 from job.store.claim import Claim
 from job.store.hub_client import ask, prepare_client
@@ -178,6 +178,10 @@ class HubDestination:
         place = self._places[part]
         return {"repo": place.repo, "repo_path": place.folder + inside, "commit": place.commit}
 
+    def read_failure(self) -> dict[str, Any] | None:
+        content = read(self._api, self._repo, FAILURE, self._budget)
+        return None if content is None else parse_failure(content)
+
     def publish_failure(self, failure: Mapping[str, Any]) -> None:
         """Only after `acquire`. The commit does not name the spec, so that another may follow."""
         if not self._heads or self.read_receipt() is not None:
@@ -205,6 +209,12 @@ class HubDestination:
 
     def drop_checkpoints(self) -> None:
         hub_checkpoints.drop(self._api, self._repo, self._budget)
+
+    def read_starts(self) -> bytes | None:
+        return hub_checkpoints.read_starts(self._api, self._repo, self._budget)
+
+    def write_starts(self, content: bytes | None) -> None:
+        hub_checkpoints.write_starts(self._api, self._repo, content, self._budget)
 
     def tidy(self) -> None:
         self.drop_checkpoints()

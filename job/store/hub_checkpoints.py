@@ -16,7 +16,8 @@ from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi, hf
 from job.checkpoints import COMPLETE, FOLDER, Checkpoint, step_of, superfluous
 from job.errors import NotFound
 from job.store.hub_client import ask
-from job.store.keys import safe_key
+from job.store.hub_read import read
+from job.store.keys import STARTS, safe_key
 
 BRANCH = "checkpoints"
 
@@ -65,6 +66,31 @@ def get(api: HfApi, repo: str, name: str, into: Path, budget: float) -> None:
             path.parent.mkdir(parents=True, exist_ok=True)
             Path(ask(f"hf://{repo}@{BRANCH}", budget, fetch)).rename(path)
     shutil.rmtree(into / ".hub", ignore_errors=True)  # the client's own notes
+
+
+def read_starts(api: HfApi, repo: str, budget: float) -> bytes | None:
+    """The count of starts, None when there is none."""
+    return read(api, repo, STARTS, budget, BRANCH)
+
+
+def write_starts(api: HfApi, repo: str, content: bytes | None, budget: float) -> None:
+    """Keep this count, or none. A repository that no start has made yet keeps nothing."""
+    what = f"hf://{repo}@{BRANCH}"
+    there = content is not None or read_starts(api, repo, budget) is not None
+    with contextlib.suppress(NotFound):
+        if content is not None:
+            make = partial(api.create_branch, repo, branch=BRANCH, exist_ok=True)
+            ask(what, budget, make, writing=True)
+        change: CommitOperationAdd | CommitOperationDelete = (
+            CommitOperationAdd(STARTS, content)
+            if content is not None
+            else CommitOperationDelete(STARTS, is_folder=False)
+        )
+        commit = partial(
+            api.create_commit, repo, [change], commit_message="starts", revision=BRANCH
+        )
+        if there:
+            ask(what, budget, commit, writing=True)
 
 
 def drop(api: HfApi, repo: str, budget: float) -> None:

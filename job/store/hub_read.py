@@ -15,12 +15,10 @@ from job.store.hub_client import ask
 _CHUNK = 8 * 2**20
 
 
-def read(api: HfApi, repo: str, path: str, budget: float) -> bytes | None:
-    """A small file at the head of main; None when it or its repository is not there."""
+def read(api: HfApi, repo: str, path: str, budget: float, revision: str = "main") -> bytes | None:
+    """A small file at the head of a branch; None when it, branch or repository is not there."""
     try:
-        return ask(
-            f"hf://{repo}", budget, lambda: b"".join(_stream(api, repo, path, revision="main"))
-        )
+        return ask(f"hf://{repo}", budget, lambda: b"".join(_stream(api, repo, path, revision)))
     except NotFound:
         return None
 

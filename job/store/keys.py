@@ -15,6 +15,9 @@ if TYPE_CHECKING:
     from job.store import Progress
 
 
+STARTS = ".starts.json"  # a run that is done removes what begins with a dot
+
+
 @dataclass(frozen=True)
 class Stored:
     """A small object: its bytes, and an etag that changes whenever they do."""

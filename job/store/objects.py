@@ -10,13 +10,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from job.errors import DestinationTaken, JobError, Unavailable, UploadFailed
+from job.errors import DestinationTaken, InUse, JobError, Unavailable, UploadFailed
 from job.hashing import FileRecord
-from job.receipt import another_run, parse_receipt
+from job.receipt import another_run, parse_failure, parse_receipt
 from job.store import checkpoints, is_finished
 from job.store.claim import KEY as CLAIM
 from job.store.claim import Claim, Found, Heartbeat, read_claim
-from job.store.keys import Sent, Store, safe_key
+from job.store.keys import STARTS, Sent, Store, safe_key
 
 if TYPE_CHECKING:
     from job.checkpoints import Checkpoint
@@ -66,7 +66,7 @@ class ObjectDestination:
             if found.spec_hash != claim.spec_hash:
                 raise DestinationTaken(another_run(self.uri, found.spec_hash, claim.spec_hash))
             if waiting_for is not None and found.owner != claim.owner and found != waiting_for:
-                raise DestinationTaken(f"{self.uri}: another process is working on this run")
+                raise InUse(f"{self.uri}: another process is working on this run")
             dead = waiting_for is not None and time.monotonic() >= deadline
             free = found.released or found.owner == claim.owner or dead
             if free and heartbeat.take_over(found.etag):
@@ -109,6 +109,10 @@ class ObjectDestination:
             raise DestinationTaken(f"{self.uri} has a receipt already; it was left as it is")
         self._unfinished = False
 
+    def read_failure(self) -> dict[str, Any] | None:
+        found = self.store.get(FAILURE)
+        return None if found is None else parse_failure(found.content)
+
     def publish_failure(self, failure: Mapping[str, Any]) -> None:
         try:
             if self._heartbeat is not None:
@@ -131,6 +135,16 @@ class ObjectDestination:
 
     def drop_checkpoints(self) -> None:
         checkpoints.drop(self.store)
+
+    def read_starts(self) -> bytes | None:
+        found = self.store.get(STARTS)
+        return found.content if found else None
+
+    def write_starts(self, content: bytes | None) -> None:
+        if content is None:
+            self.store.delete(STARTS)
+        else:
+            self.store.put(STARTS, content)
 
     def tidy(self) -> None:
         self.drop_checkpoints()

@@ -72,8 +72,17 @@ def test_it_declares_no_volume_and_starts_under_tini(config: dict[str, Any]) -> 
     assert config["WorkingDir"] == "/app"
 
 
+def test_without_a_command_the_program_decides_and_runpods_sdk_logs_no_inputs(
+    config: dict[str, Any],
+) -> None:
+    assert not config.get("Cmd")
+    assert "RUNPOD_LOG_LEVEL=INFO" in config["Env"]
+
+
 def test_the_application_is_the_code_and_nothing_else(engine: Engine) -> None:
-    assert shell(engine, "ls -A /app").split() == ["LICENSE", "NOTICE", "entrypoint.py", "job"]
+    assert shell(engine, "ls -A /app").split() == [
+        *("LICENSE", "NOTICE", "entrypoint.py", "handler.py", "job")
+    ]
     assert shell(engine, "find /app -name '*.pyc' -o -name '__pycache__' -o -name 'test*'") == ""
 
 

@@ -1,0 +1,7 @@
+"""Where the RunPod Hub looks for the serverless worker."""
+
+import os
+
+from job.runpod.worker import serve
+
+serve(os.environ)
