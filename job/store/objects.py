@@ -43,8 +43,8 @@ class ObjectDestination:
         """Try what a run will do, on two objects of a random name that are removed again."""
         store = self.store.within(QUICK_SECONDS)
         key, once = (f".check-{secrets.token_hex(6)}-{n}" for n in ("a", "b"))
+        store.list(key)  # first, since some stores make a missing bucket when written to
         try:
-            store.list(key)  # first, since some stores make a missing bucket when written to
             _try_writes(store, key, once)
         except UploadFailed as error:
             raise Unavailable(error.message) from error

@@ -165,7 +165,8 @@ def _skew(error: BaseException) -> str:
     date = answer.get("ResponseMetadata", {}).get("HTTPHeaders", {}).get("date")
     if not date:
         return "wrong"
-    seconds = round((datetime.now(UTC) - parsedate_to_datetime(date)).total_seconds())
+    theirs = parsedate_to_datetime(date).replace(tzinfo=UTC)  # HTTP dates are in UTC, all of them
+    seconds = round((datetime.now(UTC) - theirs).total_seconds())
     minutes, direction = round(abs(seconds) / 60), "ahead of" if seconds > 0 else "behind"
     amount = f"{minutes // 60} h {minutes % 60} min" if minutes else f"{abs(seconds)} s"
     return f"{amount} {direction} the store's"
