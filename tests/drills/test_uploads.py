@@ -1,4 +1,4 @@
-"""S3 and what lies before it break: nothing is lost, nothing false is published, the end says why."""
+"""S3 and the way there break: nothing is lost, nothing false is published, the end says why."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from tests.store.s3_proxy import FOREVER, S3Proxy
 MIB = 2**20
 PART = 5 * MIB
 MERGED = "merged/model.safetensors"
-NEW_KEY, NEW_SECRET = "loopback-key", "loopback-secret"
+OLD, NEW = "canary-session-token-old", "canary-session-token-new"
 
 
 @dataclass
@@ -34,7 +34,7 @@ class Upload:
     prefix: str
     s3: Any
 
-    def keys(self) -> set[str]:
+    def there(self) -> set[str]:
         found = self.s3.list_objects_v2(Bucket=BUCKET, Prefix=f"{self.prefix}/")
         begin = f"{self.prefix}/run-a/"
         return {item["Key"].removeprefix(begin) for item in found.get("Contents", [])}
@@ -48,14 +48,14 @@ class Upload:
         self.run.is_done(ended)
         body = self.s3.get_object(Bucket=BUCKET, Key=f"{self.prefix}/run-a/receipt.json")["Body"]
         listed = {file["path"] for file in json.loads(body.read())["files"]}
-        assert self.keys() == {*listed, "receipt.json"}
+        assert self.there() == {*listed, "receipt.json"}
         assert self.open_uploads() == []
 
     def failed(self, ended: Ended, code: int, text: str) -> None:
         """This exit, a message that says this, all files kept, and no receipt."""
         assert ended.code == code, ended.text
         assert re.search(text, ended.line["message"]), ended.line["message"]
-        assert "receipt.json" not in self.keys()
+        assert "receipt.json" not in self.there()
         assert (self.run.run_folder / MERGED).stat().st_size > 20 * MIB
 
     def retries(self) -> list[dict[str, Any]]:
@@ -178,33 +178,31 @@ def test_a_wrong_clock_ends_with_69_and_says_by_how_much(upload: Upload):
 
 
 def test_credentials_in_a_file_that_expire_are_read_again(upload: Upload, tmp_path: Path):
-    """The file holds another key by the time the store refuses the first one."""
-    key = tmp_path / "key"
-    _old_key_expires(upload, key)
+    token = tmp_path / "token"
+    token.write_text(OLD)
+    upload.run.environ["AWS_SESSION_TOKEN_FILE"] = str(token)
     process = upload.run.start()
     upload.run.until_said("phase", phase="verify")
-    key.write_text(NEW_KEY)
-    upload.proxy.expired.add("old-key")
-    upload.is_done(wait(process))
-    assert any(
-        "expired and were read again" in event["message"] for event in upload.run.said("log")
-    )
-    assert NEW_KEY not in (upload.run.run_folder / "events.jsonl").read_text()
+    token.write_text(NEW)
+    upload.proxy.expired.add(OLD)
+    ended = wait(process)
+    upload.is_done(ended)
+    said = [event["message"] for event in upload.run.said("log")]
+    assert len([text for text in said if "expired and were read again" in text]) == 1
+    for text in (ended.text, (upload.run.run_folder / "events.jsonl").read_text()):
+        assert OLD not in text
+        assert NEW not in text
 
 
-def test_credentials_that_stay_expired_end_with_77(upload: Upload, tmp_path: Path):
-    _old_key_expires(upload, tmp_path / "key")
+def test_credentials_that_stay_expired_end_with_77(upload: Upload):
+    upload.run.environ["AWS_SESSION_TOKEN"] = OLD
     process = upload.run.start()
     upload.run.until_said("phase", phase="verify")
-    upload.proxy.expired.add("old-key")
+    upload.proxy.expired.add(OLD)
     upload.failed(wait(process), 77, "AWS_SESSION_TOKEN has expired")
-
-
-def _old_key_expires(upload: Upload, key: Path) -> None:
-    key.write_text("old-key")
-    upload.proxy.known_as["old-key"] = NEW_KEY
-    del upload.run.environ["AWS_ACCESS_KEY_ID"]
-    upload.run.environ["AWS_ACCESS_KEY_ID_FILE"] = str(key)
+    assert upload.retries() == []
+    upload.proxy.expired.clear()
+    upload.is_done(upload.run.run())
 
 
 def _killed_at(upload: Upload, boundary: int) -> bool:
@@ -215,14 +213,13 @@ def _killed_at(upload: Upload, boundary: int) -> bool:
         return False
     assert ended.code == -signal.SIGKILL, ended.text
     upload.is_done(upload.run.run())
-    for folder in ("run-a",):
-        for key in upload.keys():
-            upload.s3.delete_object(Bucket=BUCKET, Key=f"{upload.prefix}/{folder}/{key}")
+    for key in upload.there():
+        upload.s3.delete_object(Bucket=BUCKET, Key=f"{upload.prefix}/run-a/{key}")
     upload.run.moved()
     return True
 
 
-@pytest.mark.parametrize("boundary", [1, 9, 14, 18, 24, 30])
+@pytest.mark.parametrize("boundary", [9, 18, 24])
 def test_a_run_killed_at_a_store_boundary_leaves_one_receipt_and_no_orphan(
     upload: Upload, boundary: int
 ):

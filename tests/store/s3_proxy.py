@@ -12,6 +12,11 @@ from email.utils import formatdate
 from http.server import BaseHTTPRequestHandler
 from urllib.parse import urlsplit
 
+from botocore.auth import S3SigV4Auth
+from botocore.awsrequest import AWSRequest
+from botocore.credentials import Credentials
+
+from examples.with_s3 import ACCESS_KEY, SECRET_KEY
 from tests.loopback import LoopbackServer
 
 FOREVER = 10**9
@@ -46,7 +51,7 @@ class S3Proxy(LoopbackServer):
         parts: path, number and size of every part that arrived whole.
         foreign_etags: answer HEAD and GET with ETags that are no MD5, as S3 does under SSE-KMS.
         hours_ahead: what the Date of every answer is off by.
-        expired: access keys that are refused as ExpiredToken.
+        expired: session tokens that are refused as ExpiredToken.
     """
 
     def __init__(self, upstream: str) -> None:
@@ -143,7 +148,7 @@ class _Handler(BaseHTTPRequestHandler):
         if proxy.holds(self.command, self.path):
             self.close_connection = True
             return
-        if any(f"Credential={key}/" in self.headers["Authorization"] for key in proxy.expired):
+        if self.headers.get("X-Amz-Security-Token") in proxy.expired:
             self._send(400, [], _error("ExpiredToken"))
         elif fault and kind in ("refuse", "error in 200"):
             self._send(fault.status or 200, [], _error(fault.code))
@@ -181,6 +186,8 @@ class _Handler(BaseHTTPRequestHandler):
         self.connection.close()
 
     def _pass_on(self, body: bytes) -> tuple[int, list[tuple[str, str]], bytes]:
+        if "X-Amz-Security-Token" in self.headers:
+            self._sign_without_token(body)
         upstream = http.client.HTTPConnection(self.owner.upstream, timeout=30)
         # The signature covers the Host header, so it travels unchanged.
         headers = {k: v for k, v in self.headers.items() if k.lower() != "expect"}
@@ -190,6 +197,18 @@ class _Handler(BaseHTTPRequestHandler):
         found = (answer.status, answer.getheaders(), answer.read())
         upstream.close()
         return found
+
+    def _sign_without_token(self, body: bytes) -> None:
+        """The server refuses tokens that it has not made, so it never sees them."""
+        del self.headers["X-Amz-Security-Token"], self.headers["Authorization"]
+        del self.headers["X-Amz-Date"], self.headers["X-Amz-Content-SHA256"]
+        signed = ("host", "content-md5", "x-amz-")
+        headers = {k: v for k, v in self.headers.items() if k.lower().startswith(signed)}
+        url = f"http://{self.headers['Host']}{self.path}"
+        request = AWSRequest(self.command, url, headers, body)
+        S3SigV4Auth(Credentials(ACCESS_KEY, SECRET_KEY), "s3", "us-east-1").add_auth(request)
+        for name in ("Authorization", "X-Amz-Date", "X-Amz-Content-SHA256"):
+            self.headers[name] = request.headers[name]
 
     def _send(
         self,

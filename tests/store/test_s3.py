@@ -10,8 +10,8 @@ import pytest
 
 from job.errors import AccessRefused, InternalError, JobError, NotFound, Unavailable, UploadFailed
 from job.hashing import FileRecord, hash_file, hash_folder
-from job.store.keys import Sent
 from job.store import objects
+from job.store.keys import Sent
 from job.store.objects import ObjectDestination
 from job.store.retry import Policy
 from job.store.s3 import S3Store
