@@ -104,10 +104,8 @@ class EventLog:
 
     def close(self) -> None:
         """Close the file; what threads that were given up say later is dropped."""
-        with (
-            self._lock,
-            contextlib.suppress(OSError),
-        ):  # a full disk was met, and told, when it was written to
+        # A full disk was met, and told, when it was written to.
+        with self._lock, contextlib.suppress(OSError):
             self._file.close()
 
     def _write_status(self, event: Event) -> None:

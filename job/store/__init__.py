@@ -14,7 +14,7 @@ from job.errors import DestinationTaken
 from job.hashing import FileRecord
 from job.receipt import another_run
 from job.store.claim import Claim
-from job.store.retry import Policy, Tell, to_logging
+from job.store.retry import Emit, Policy, to_logging
 
 if TYPE_CHECKING:
     from job.checkpoints import Checkpoint
@@ -132,16 +132,16 @@ def open_store(
     scheme: Literal["s3", "file"],
     location: str,
     credentials: Credentials,
-    tell: Tell = to_logging,
+    emit: Emit = to_logging,
 ) -> Store:
-    """The key-value store at `bucket/prefix` or `/folder`; `tell` hears of its retries."""
+    """The key-value store at `bucket/prefix` or `/folder`; `emit` hears of its retries."""
     if scheme == "file":
         from job.store.file import FileStore
 
         return FileStore(Path(location))
     from job.store.s3 import S3Store
 
-    policy, again = Policy(tell=tell), credentials.again
+    policy, again = Policy(emit=emit), credentials.again
     return S3Store(location, credentials.aws, policy, reread=lambda: again().aws)
 
 
@@ -151,7 +151,7 @@ def open_destination(
     saves: tuple[str, ...],
     credentials: Credentials,
     hub_private: bool,
-    tell: Tell = to_logging,
+    emit: Emit = to_logging,
 ) -> Destination:
     """The destination of one run. Nothing is asked of it yet.
 
@@ -159,7 +159,7 @@ def open_destination(
         ref: where all runs go.
         run_name: one safe path component; on the Hub, `ref` itself names the run's repository.
         saves: what the run publishes, which decides the layout on the Hub.
-        tell: hears of each retry (`retry`) and each file that is there (`uploaded`).
+        emit: hears of each retry (`retry`) and each file that is there (`uploaded`).
     """
     if ref.scheme == "hf":
         from job.store.hub import HubDestination
@@ -170,9 +170,9 @@ def open_destination(
             saves,
             credentials,
             private=hub_private,
-            tell=tell,
+            emit=emit,
         )
     from job.store.objects import ObjectDestination
 
     location = f"{ref.location.rstrip('/')}/{run_name}"
-    return ObjectDestination(open_store(ref.scheme, location, credentials, tell), tell)
+    return ObjectDestination(open_store(ref.scheme, location, credentials, emit), emit)

@@ -30,7 +30,7 @@ from job.store.hub_push import Change, Upload, head_of, push
 from job.store.hub_read import digest, read
 from job.store.keys import safe_key
 from job.store.objects import FAILURE, RECEIPT
-from job.store.retry import BUDGET_SECONDS, QUICK_SECONDS, Tell, to_logging
+from job.store.retry import BUDGET_SECONDS, QUICK_SECONDS, Emit, to_logging
 
 if TYPE_CHECKING:
     from job.checkpoints import Checkpoint
@@ -63,7 +63,7 @@ class HubDestination:
         private: whether repositories that do not exist yet are made private.
         budget: seconds for which one request is tried again while the Hub is away; results are
             sent with more patience.
-        tell: hears of each retry and each part that is there.
+        emit: hears of each retry and each part that is there.
     """
 
     def __init__(
@@ -75,14 +75,14 @@ class HubDestination:
         *,
         private: bool,
         budget: float = BUDGET_SECONDS,
-        tell: Tell = to_logging,
+        emit: Emit = to_logging,
     ) -> None:
         prepare_client()
         self.uri = f"hf://{repo}"
         self._repo, self._run_name, self._private = repo, run_name, private
-        self._credentials, self._tell = credentials, tell
+        self._credentials, self.emit = credentials, emit
         self._api = HfApi(endpoint=credentials.hf_endpoint, token=credentials.hf_token or False)
-        self._asking = Asking(budget, tell, self._renew)
+        self._asking = Asking(budget, emit, self._renew)
         self._quick = self._asking.within(QUICK_SECONDS)
         self._patient = self._asking.within(retry.UPLOAD_SECONDS)
         merged = any(save.startswith("merged") for save in saves)
@@ -177,7 +177,7 @@ class HubDestination:
         progress(what, total, total)
         seconds = round(time.monotonic() - started, 2)
         uri = f"hf://{place.repo}@{commit}"
-        self._tell("uploaded", uri=uri, bytes=total, sent=None, seconds=seconds)
+        self.emit("uploaded", uri=uri, bytes=total, sent=None, seconds=seconds)
 
     def publish_receipt(self, receipt: dict[str, Any]) -> None:
         """The receipt here also names, for each file, its repository, path in it and commit."""

@@ -97,11 +97,11 @@ def ask(what: str, asking: Asking, question: Callable[[], T], *, writing: bool =
         except HfHubHTTPError as error:
             if status_of(error) != 401 or not asking.renew():
                 raise
-            asking.tell("log", message=f"{what}: HF_TOKEN was refused and read again")
+            asking.emit("log", message=f"{what}: HF_TOKEN was refused and read again")
             return question()
 
     try:
-        return retrying(what, asking.budget(), asking.tell, is_transient, why)(attempt)
+        return retrying(what, asking.budget(), asking, is_transient, why)(attempt)
     except _ERRORS as error:
         raise translated(error, what, writing) from error
 

@@ -18,7 +18,7 @@ from job.store import checkpoints, is_finished, retry
 from job.store.claim import KEY as CLAIM
 from job.store.claim import Claim, Found, Heartbeat, read_claim
 from job.store.keys import Sent, Store, safe_key
-from job.store.retry import QUICK_SECONDS, Tell, to_logging
+from job.store.retry import QUICK_SECONDS, Emit, to_logging
 
 if TYPE_CHECKING:
     from job.checkpoints import Checkpoint
@@ -33,9 +33,9 @@ class ObjectDestination:
     Results are sent with more patience than the store comes with: by then they were paid for.
     """
 
-    def __init__(self, store: Store, tell: Tell = to_logging) -> None:
+    def __init__(self, store: Store, emit: Emit = to_logging) -> None:
         self.store, self._patient = store, store.within(retry.UPLOAD_SECONDS)
-        self.uri, self._tell = store.uri, tell
+        self.uri, self.emit = store.uri, emit
         self._heartbeat: Heartbeat | None = None
         self._unfinished = False  # parts are there, the receipt is not
 
@@ -113,7 +113,7 @@ class ObjectDestination:
         sent = Sent(f"{key} to {self.uri}", record.size, progress)
         size = self._patient.put_file(key, path, record, sent)
         seconds = round(time.monotonic() - started, 2)
-        self._tell("uploaded", uri=uri, bytes=record.size, sent=size, seconds=seconds)
+        self.emit("uploaded", uri=uri, bytes=record.size, sent=size, seconds=seconds)
 
     def publish_receipt(self, receipt: dict[str, Any]) -> None:
         self._confirm()

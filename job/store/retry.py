@@ -19,7 +19,7 @@ _SHORTEST, _LONGEST = 0.5, 30.0  # seconds between two attempts
 _DAMAGED_ATTEMPTS = 5  # a network that goes on damaging what it carries does not heal by waiting
 
 
-class Tell(Protocol):
+class Emit(Protocol):
     """Hears of each retry and each file that is sent; `EventLog.emit` is one."""
 
     def __call__(self, kind: str, **fields: Any) -> None: ...
@@ -40,7 +40,7 @@ class Policy:
     """
 
     seconds: float = BUDGET_SECONDS
-    tell: Tell = to_logging
+    emit: Emit = to_logging
 
     def within(self, seconds: float) -> Self:
         return replace(self, seconds=seconds)
@@ -74,7 +74,7 @@ class Damaged(Exception):
 def retrying(
     what: str,
     budget: Budget,
-    tell: Tell,
+    policy: Policy,
     transient: Callable[[BaseException], bool],
     why: Callable[[BaseException], str],
 ) -> tenacity.Retrying:
@@ -99,7 +99,7 @@ def retrying(
 
     def note(state: tenacity.RetryCallState) -> None:
         reason, left = why(_error(state)), round(max(budget.left, 0))
-        tell(
+        policy.emit(
             "retry",
             message=f"{what}: {reason}; attempt {state.attempt_number + 1} follows in "
             f"{state.upcoming_sleep:.1f} s, {left} s are left for it",

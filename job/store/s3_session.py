@@ -82,14 +82,14 @@ class Session:
                         raise Damaged(code_of(error)) from error
                     if code_of(error) in EXPIRED and self._shared.renew(client):
                         message = f"{what}: the credentials had expired and were read again"
-                        self.policy.tell("log", message=message)
+                        self.policy.emit("log", message=message)
                         continue
                     raise
                 budget.refill()
                 return result
 
         try:
-            return retrying(what, budget, self.policy.tell, is_transient, why)(attempt)
+            return retrying(what, budget, self.policy, is_transient, why)(attempt)
         except ERRORS as error:
             raise translated(error, what, writing) from error
 

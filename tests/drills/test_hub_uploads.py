@@ -1,4 +1,4 @@
-"""The Hub breaks: one commit for each part of a run, the right end, and a next start that ends it."""
+"""The Hub breaks: one commit for each part of a run, the right end, the rest by the next start."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def hub() -> Iterator[HubDouble]:
 @pytest.fixture
 def run(drill: Callable[..., Drill], hub: HubDouble) -> Drill:
     environ = {"HF_ENDPOINT": hub.url, "HF_TOKEN": TOKEN, "HF_HUB_DISABLE_XET": "1"}
-    environ["DRILL_PATIENCE"] = "20"
+    environ["DRILL_PATIENCE"] = "60"
     changes = {"JOB_MAX_STEPS": "2", "JOB_CHECKPOINT_MINUTES": "60", "JOB_SAVE": "lora"}
     return drill(environ, JOB_OUTPUT=f"hf://{REPO}", **changes)
 
