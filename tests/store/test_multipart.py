@@ -190,11 +190,15 @@ def test_a_body_that_never_arrives_as_it_was_sent_is_given_up_after_five_attempt
     assert len([told for told in bucket.told if "part 2 of 5" in told.get("what", "")]) == 4
 
 
-def test_an_object_that_gets_on_is_not_given_up(bucket: Bucket, proxy: S3Proxy, large: Path):
-    """Each part fails for most of the budget, all together for more than it."""
-    for number in range(1, 6):
-        proxy.refuse("PUT", 503, "SlowDown", 2, f"partNumber={number}&")
-    bucket.put(large, budget=6)
+def test_an_object_that_gets_on_is_not_given_up(monkeypatch: pytest.MonkeyPatch):
+    now = [0.0]
+    monkeypatch.setattr("job.store.retry.time.monotonic", lambda: now[0])
+    budget = Policy(1800).budget()
+    for now[0] in (1000.0, 2000.0, 3000.0):
+        assert budget.left == 800
+        budget.refill()
+    now[0] = 4801.0
+    assert budget.left < 0
 
 
 def test_a_lost_answer_to_the_last_request_is_no_second_upload(
