@@ -125,6 +125,7 @@ def _job(
     folder = make_run_folder(spec)
     reporter = open_reporter(spec.log_format, sys.stderr)
     redact = Redactor(credentials.values())
+    credentials = credentials.heard_by(redact.learn)
     log = EventLog(folder, redact, reporter.handle)
     try:
         outcome = run_job(spec, credentials, environ, log, command)

@@ -7,7 +7,7 @@ Secrets are never spec keys: they live here, next to the few settings that say w
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from job.errors import SpecError
@@ -24,7 +24,8 @@ class Credentials:
     """Secrets and where they are used; None or absent when not given.
 
     `aws` holds every AWS_* variable by its name, secrets and settings alike, with each
-    NAME_FILE of a secret already replaced by NAME.
+    NAME_FILE of a secret already replaced by NAME. `again` reads all of them anew: who gave a
+    file may have put a fresh secret into it.
     """
 
     hf_token: str | None = None
@@ -34,6 +35,25 @@ class Credentials:
     runpod_api_key: str | None = None
     runpod_terminate_api_key: str | None = None
     webhook_secret: str | None = None
+    reader: Callable[[], Credentials] | None = dataclasses.field(default=None, compare=False)
+
+    def again(self) -> Credentials:
+        """As they are now.
+
+        Raises:
+            SpecError: as `read_credentials`.
+        """
+        return self.reader() if self.reader else self
+
+    def heard_by(self, hear: Callable[[list[str]], None]) -> Credentials:
+        """The same, where `hear` gets every value that is read later, for redaction."""
+
+        def reader() -> Credentials:
+            fresh = self.again()
+            hear(fresh.values())
+            return fresh
+
+        return dataclasses.replace(self, reader=reader)
 
     def values(self) -> list[str]:
         """Every secret value, for redaction."""
@@ -83,6 +103,7 @@ def read_credentials(environ: Mapping[str, str]) -> Credentials:
         runpod_api_key=found.get("RUNPOD_API_KEY"),
         runpod_terminate_api_key=found.get("RUNPOD_TERMINATE_API_KEY"),
         webhook_secret=found.get("JOB_WEBHOOK_SECRET"),
+        reader=lambda: read_credentials(environ),
     )
 
 

@@ -83,6 +83,8 @@ class EventLog:
         """Record one event, its fields made JSON and freed of secrets (see `clean`)."""
         event: Event = {"time": now(), "event": kind, **clean(fields, self.redact)}
         with self._lock:
+            if self._file.closed:
+                return
             if kind == "phase":
                 self.phase = str(event["phase"])
             if kind not in TRANSIENT:
@@ -101,8 +103,9 @@ class EventLog:
         self.emit("progress", what=what, done=done, total=total, unit="bytes")
 
     def close(self) -> None:
-        """Close the file; later events are a bug."""
-        with contextlib.suppress(OSError):  # a full disk was met, and told, when it was written to
+        """Close the file; what threads that were given up say later is dropped."""
+        # A full disk was met, and told, when it was written to.
+        with self._lock, contextlib.suppress(OSError):
             self._file.close()
 
     def _write_status(self, event: Event) -> None:

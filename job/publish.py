@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from job.checkpoints import FOLDER
-from job.errors import InternalError, JobError, Stopped
+from job.errors import InternalError, JobError, Stopped, UploadFailed
 from job.events import EventLog
 from job.hashing import FileRecord, hash_folder
 from job.receipt import build_receipt
@@ -118,7 +118,7 @@ class Publisher:
         A destination that refuses costs a warning: the failure itself is what will be reported.
         """
         keep_adapter = failure["phase"] in AFTER_TRAINING and "adapter" in self._parts()
-        keep_adapter = keep_adapter and failure["code"] != Stopped.name
+        keep_adapter = keep_adapter and failure["code"] not in (Stopped.name, UploadFailed.name)
         for destination in self.destinations:
             try:
                 if keep_adapter and destination.read_receipt() is None:

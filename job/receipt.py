@@ -129,14 +129,7 @@ def _open(uri: str, credentials: Credentials) -> Destination:
     if scheme == "hf":
         from job.store.hub import HubDestination
 
-        return HubDestination(
-            location,
-            "",
-            (),
-            credentials.hf_token,
-            private=True,
-            endpoint=credentials.hf_endpoint,
-        )
+        return HubDestination(location, "", (), credentials, private=True)
     if scheme not in ("s3", "file") or not location.strip("/"):
         raise UsageError(f"not a destination: {uri!r}; allowed: s3://…, file:///…, hf://org/name")
     store = open_store("s3" if scheme == "s3" else "file", location, credentials)

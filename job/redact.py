@@ -48,9 +48,16 @@ class Redactor:
     """
 
     def __init__(self, secrets: Iterable[str]) -> None:
-        forms = {form for secret in secrets for form in _forms(secret)}
+        self._forms: set[str] = set()
+        self._values: re.Pattern[str] | None = None
+        self.learn(secrets)
+
+    def learn(self, secrets: Iterable[str]) -> None:
+        """Replace these from now on, too."""
+        forms = self._forms | {form for secret in secrets for form in _forms(secret)}
         # The longest first, so that no form is cut short by another one inside it.
         longest_first = sorted(forms, key=lambda form: (-len(form), form))
+        self._forms = forms
         self._values = re.compile("|".join(map(re.escape, longest_first))) if forms else None
 
     def __call__(self, text: str) -> str:

@@ -69,7 +69,7 @@ def run_job(
     record, stages = Record(spec), Stages(log.path.parent, spec.spec_hash)
     log.listen(record.handle)
     destinations = [
-        open_destination(ref, spec.run_name, spec.save, credentials, spec.hub_private)
+        open_destination(ref, spec.run_name, spec.save, credentials, spec.hub_private, log.emit)
         for ref in spec.output
     ]
     publisher = Publisher(spec, log.path.parent, destinations, log, record, stages)

@@ -96,6 +96,11 @@ class HubDouble(LoopbackServer):
         """Do what the next matching requests ask, then close the connection without an answer."""
         self._faults.append([method, pattern, "lose", times])
 
+    def heal(self) -> None:
+        """Forget every fault that was ordered."""
+        with self.lock:
+            self._faults.clear()
+
     def take_fault(self, method: str, path: str) -> object:
         with self.lock:
             for fault in self._faults:

@@ -67,7 +67,7 @@ class Panel:
         """Take an event into the picture; may be called from any thread."""
         with self._lock:
             self._take(event)
-        if event["event"] in ("warning", "sample", "plan", "resumed"):
+        if event["event"] in ("warning", "retry", "sample", "plan", "resumed"):
             style = STYLES.get(event["event"], "dim")
             for line in event_lines(event):
                 self.console.print(Text(words.printable(line), style=style))

@@ -8,7 +8,8 @@ from typing import Any
 
 from job.credentials import Credentials
 from job.errors import JobError
-from job.plan import GIB, Gpu, make_plan
+from job.memory import GIB
+from job.plan import Gpu, make_plan
 from job.sources import ModelFacts, model_facts
 from job.spec import JobSpec
 

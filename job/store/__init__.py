@@ -14,6 +14,7 @@ from job.errors import DestinationTaken
 from job.hashing import FileRecord
 from job.receipt import another_run
 from job.store.claim import Claim
+from job.store.retry import Emit, Policy, to_logging
 
 if TYPE_CHECKING:
     from job.checkpoints import Checkpoint
@@ -140,15 +141,21 @@ def is_finished(destination: Destination, spec_hash: str) -> bool:
     return receipt is not None
 
 
-def open_store(scheme: Literal["s3", "file"], location: str, credentials: Credentials) -> Store:
-    """The key-value store at `bucket/prefix` or `/folder`."""
+def open_store(
+    scheme: Literal["s3", "file"],
+    location: str,
+    credentials: Credentials,
+    emit: Emit = to_logging,
+) -> Store:
+    """The key-value store at `bucket/prefix` or `/folder`; `emit` hears of its retries."""
     if scheme == "file":
         from job.store.file import FileStore
 
         return FileStore(Path(location))
     from job.store.s3 import S3Store
 
-    return S3Store(location, credentials.aws)
+    policy, again = Policy(emit=emit), credentials.again
+    return S3Store(location, credentials.aws, policy, reread=lambda: again().aws)
 
 
 def open_destination(
@@ -157,6 +164,7 @@ def open_destination(
     saves: tuple[str, ...],
     credentials: Credentials,
     hub_private: bool,
+    emit: Emit = to_logging,
 ) -> Destination:
     """The destination of one run. Nothing is asked of it yet.
 
@@ -164,6 +172,7 @@ def open_destination(
         ref: where all runs go.
         run_name: one safe path component; on the Hub, `ref` itself names the run's repository.
         saves: what the run publishes, which decides the layout on the Hub.
+        emit: hears of each retry (`retry`) and each file that is there (`uploaded`).
     """
     if ref.scheme == "hf":
         from job.store.hub import HubDestination
@@ -172,11 +181,11 @@ def open_destination(
             ref.location,
             run_name,
             saves,
-            credentials.hf_token,
+            credentials,
             private=hub_private,
-            endpoint=credentials.hf_endpoint,
+            emit=emit,
         )
     from job.store.objects import ObjectDestination
 
     location = f"{ref.location.rstrip('/')}/{run_name}"
-    return ObjectDestination(open_store(ref.scheme, location, credentials))
+    return ObjectDestination(open_store(ref.scheme, location, credentials, emit), emit)

@@ -20,12 +20,10 @@ def put(store: Store, checkpoint: Checkpoint, confirm: Callable[[], None]) -> No
         confirm: called before each file; raises when nothing may be written any more.
     """
     name = checkpoint.folder.name
-    sent = Sent(name, 0, lambda *_: None)
     for record in checkpoint.files:
         confirm()
-        store.put_file(
-            f"{FOLDER}/{name}/{record.path}", checkpoint.folder / record.path, record, sent
-        )
+        key, path = f"{FOLDER}/{name}/{record.path}", checkpoint.folder / record.path
+        store.put_file(key, path, record, Sent(key, record.size, lambda *_: None))
     confirm()
     store.put(f"{FOLDER}/{name}/{COMPLETE}", (checkpoint.folder / COMPLETE).read_bytes())
     for old in superfluous(_begun(store), name):

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from job.errors import DestinationTaken, JobError
+from job.store.retry import QUICK_SECONDS
 
 if TYPE_CHECKING:
     from job.store.keys import Store
@@ -74,7 +75,7 @@ class Heartbeat:
     """A held claim. `start` beats in a daemon thread until `stop`, or until the claim is lost."""
 
     def __init__(self, store: Store, claim: Claim) -> None:
-        self._store, self._quick, self._claim = store, store.quick(), claim
+        self._store, self._quick, self._claim = store, store.within(QUICK_SECONDS), claim
         self._process = secrets.token_hex(4)  # two processes never write the same bytes
         self._beats = 0
         self._etag = ""
@@ -104,14 +105,17 @@ class Heartbeat:
     def start(self) -> None:
         self._thread.start()
 
-    def confirm(self) -> None:
+    def confirm(self, *, quick: bool = False) -> None:
         """Beat once now.
+
+        Args:
+            quick: with little patience.
 
         Raises:
             DestinationTaken: the claim is no longer ours, so nothing may be written any more.
             UploadFailed, AccessRefused: whether it is could not be learnt.
         """
-        self._beat(self._store)
+        self._beat(self._quick if quick else self._store)
 
     def _beat(self, store: Store) -> None:
         with self._lock:

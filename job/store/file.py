@@ -33,7 +33,7 @@ class FileStore:
         self._made: set[Path] = set()
         self.uri = f"file://{folder}"
 
-    def quick(self) -> FileStore:
+    def within(self, seconds: float) -> FileStore:
         return self
 
     def get(self, key: str) -> Stored | None:
@@ -71,11 +71,11 @@ class FileStore:
             self.put(key, content)
         return hashlib.sha256(content).hexdigest()
 
-    def put_file(self, key: str, path: Path, record: FileRecord, sent: Sent) -> None:
+    def put_file(self, key: str, path: Path, record: FileRecord, sent: Sent) -> int:
         """Verified by reading the file at its destination again and hashing it."""
         if self.digest(key) == (record.size, record.sha256):
             sent(record.size)
-            return
+            return 0
         target = self._path(key)
         with _told(self.uri), self._beside(target) as temporary:
             with path.open("rb") as source, temporary.open("wb") as sink:
@@ -88,6 +88,7 @@ class FileStore:
             sync(target.parent)
         if self.digest(key) != (record.size, record.sha256):
             raise UploadFailed(f"{self.uri}/{key} does not hold what was written to it")
+        return record.size
 
     def get_file(self, key: str, path: Path) -> None:
         with _told(self.uri):
@@ -109,6 +110,9 @@ class FileStore:
         with _told(self.uri):
             path.unlink(missing_ok=True)
             self._forget_empty_folders(path.parent)
+
+    def drop_unfinished(self, prefix: str = "") -> None:
+        """There are none: what is written has another name until it is whole."""
 
     def _path(self, key: str) -> Path:
         path = self._folder / safe_key(key)

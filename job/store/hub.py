@@ -11,6 +11,7 @@ import contextlib
 import dataclasses
 import json
 import re
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -19,20 +20,21 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from huggingface_hub import CommitOperationAdd, HfApi
 
-from job.errors import AccessRefused, DestinationTaken, NotFound
+from job.errors import AccessRefused, DestinationTaken, NotFound, SpecError
 from job.hashing import FileRecord
 from job.receipt import another_run, parse_failure, parse_receipt
-from job.store import hub_checkpoints, is_finished
+from job.store import hub_checkpoints, is_finished, retry
 from job.store.claim import Claim
-from job.store.hub_client import ask, prepare_client
+from job.store.hub_client import Asking, ask, prepare_client
 from job.store.hub_push import Change, Upload, head_of, push
 from job.store.hub_read import digest, read
 from job.store.keys import safe_key
 from job.store.objects import FAILURE, RECEIPT
-from job.store.retry import BUDGET_SECONDS, QUICK_SECONDS
+from job.store.retry import BUDGET_SECONDS, QUICK_SECONDS, Emit, to_logging
 
 if TYPE_CHECKING:
     from job.checkpoints import Checkpoint
+    from job.credentials import Credentials
     from job.store import Part, Progress
 
 _SPEC = re.compile(r"^spec ([0-9a-f]{64})$", re.MULTILINE)
@@ -57,10 +59,11 @@ class HubDestination:
             adapter when both are saved.
         run_name: for the titles of the commits.
         saves: what the spec saves, e.g. `("lora", "merged_16bit")`.
-        token: None only reads, and only what is public.
+        credentials: without a token it only reads, and only what is public.
         private: whether repositories that do not exist yet are made private.
-        endpoint: another Hub than huggingface.co.
-        budget: seconds for which one request is tried again while the Hub is away.
+        budget: seconds for which one request is tried again while the Hub is away; results are
+            sent with more patience.
+        emit: hears of each retry and each part that is there.
     """
 
     def __init__(
@@ -68,17 +71,20 @@ class HubDestination:
         repo: str,
         run_name: str,
         saves: tuple[str, ...],
-        token: str | None,
+        credentials: Credentials,
         *,
         private: bool,
-        endpoint: str | None = None,
         budget: float = BUDGET_SECONDS,
+        emit: Emit = to_logging,
     ) -> None:
         prepare_client()
         self.uri = f"hf://{repo}"
         self._repo, self._run_name, self._private = repo, run_name, private
-        self._token, self._budget = token, budget
-        self._api = HfApi(endpoint=endpoint, token=token or False)
+        self._credentials, self.emit = credentials, emit
+        self._api = HfApi(endpoint=credentials.hf_endpoint, token=credentials.hf_token or False)
+        self._asking = Asking(budget, emit, self._renew)
+        self._quick = self._asking.within(QUICK_SECONDS)
+        self._patient = self._asking.within(retry.UPLOAD_SECONDS)
         merged = any(save.startswith("merged") for save in saves)
         adapter = f"{repo}-lora" if merged and "lora" in saves else repo
         self._places = {
@@ -92,9 +98,9 @@ class HubDestination:
 
     def check(self) -> None:
         """Make the repositories and ask the Hub to prepare an upload, which changes nothing."""
-        if self._token is None:
+        if self._credentials.hf_token is None:
             raise AccessRefused(f"{self.uri}: set HF_TOKEN to a token with write access")
-        me = ask(self.uri, QUICK_SECONDS, self._api.whoami)
+        me = ask(self.uri, self._quick, self._api.whoami)
         if me.get("auth", {}).get("accessToken", {}).get("role") == "read":
             message = f"{self.uri}: HF_TOKEN is a read-only token; make one with write access"
             raise AccessRefused(message)
@@ -102,21 +108,32 @@ class HubDestination:
             self._ensure(repo)
             probe = [CommitOperationAdd("probe.txt", b"probe")]
             prepare = partial(self._api.preupload_lfs_files, repo, probe)
-            ask(f"hf://{repo}", QUICK_SECONDS, prepare)
+            ask(f"hf://{repo}", self._quick, prepare)
 
     def _ensure(self, repo: str) -> str:
         """The repository's head; a repository that is not there is made."""
         head = partial(head_of, self._api, repo)
         try:
-            return ask(f"hf://{repo}", QUICK_SECONDS, head)
+            return ask(f"hf://{repo}", self._quick, head)
         except NotFound:
             make = partial(self._api.create_repo, repo, private=self._private, exist_ok=True)
-            ask(f"hf://{repo}", QUICK_SECONDS, make)
-            return ask(f"hf://{repo}", QUICK_SECONDS, head)
+            ask(f"hf://{repo}", self._quick, make)
+            return ask(f"hf://{repo}", self._quick, head)
+
+    def _renew(self) -> bool:
+        try:
+            token = self._credentials.again().hf_token
+        except SpecError:  # its file is gone or empty
+            return False
+        is_another = token is not None and token != self._api.token
+        if is_another:
+            self._api.token = token
+        return is_another
 
     def read_receipt(self) -> dict[str, Any] | None:
         """Raises DestinationTaken when `receipt.json` is not a receipt of this program."""
-        content = read(self._api, self._repo, RECEIPT, self._budget)
+        asking = self._patient if self._heads else self._asking
+        content = read(self._api, self._repo, RECEIPT, asking)
         return None if content is None else parse_receipt(content, f"{self.uri}/{RECEIPT}")
 
     def acquire(self, claim: Claim) -> None:
@@ -153,10 +170,14 @@ class HubDestination:
             for file in files
         }
         progress(what, 0, total)
+        started = time.monotonic()
         change = Change(f"{part} of {self._run_name}", f"spec {self._spec_hash}", uploads)
         commit = self._push(place.repo, change)
         self._places[part] = dataclasses.replace(place, commit=commit)
         progress(what, total, total)
+        seconds = round(time.monotonic() - started, 2)
+        uri = f"hf://{place.repo}@{commit}"
+        self.emit("uploaded", uri=uri, bytes=total, sent=None, seconds=seconds)
 
     def publish_receipt(self, receipt: dict[str, Any]) -> None:
         """The receipt here also names, for each file, its repository, path in it and commit."""
@@ -164,7 +185,7 @@ class HubDestination:
             raise DestinationTaken(f"{self.uri} has a receipt already; it was left as it is")
         files = [{**file, **self._where(file["path"])} for file in receipt["files"]]
         content = _json({**receipt, "files": files})
-        old_failure = read(self._api, self._repo, FAILURE, self._budget) is not None
+        old_failure = read(self._api, self._repo, FAILURE, self._patient) is not None
         change = Change(
             f"receipt of {self._run_name}",
             f"spec {self._spec_hash}",
@@ -179,42 +200,43 @@ class HubDestination:
         return {"repo": place.repo, "repo_path": place.folder + inside, "commit": place.commit}
 
     def read_failure(self) -> dict[str, Any] | None:
-        content = read(self._api, self._repo, FAILURE, self._budget)
+        content = read(self._api, self._repo, FAILURE, self._asking)
         return None if content is None else parse_failure(content)
 
     def publish_failure(self, failure: Mapping[str, Any]) -> None:
         """Only after `acquire`. The commit does not name the spec, so that another may follow."""
-        if not self._heads or self.read_receipt() is not None:
+        if not self._heads or read(self._api, self._repo, RECEIPT, self._quick) is not None:
             return
         change = Change(f"{self._run_name} failed", "", {FAILURE: Upload.of(_json(dict(failure)))})
         with contextlib.suppress(DestinationTaken):
-            self._push(self._repo, change)
+            self._push(self._repo, change, self._quick)
 
-    def _push(self, repo: str, change: Change) -> str:
+    def _push(self, repo: str, change: Change, asking: Asking | None = None) -> str:
         if repo not in self._heads:
             raise DestinationTaken(f"{self.uri}: this process has not acquired the run")
-        self._heads[repo] = push(self._api, repo, change, self._heads[repo], self._budget)
+        asking = asking or self._patient
+        self._heads[repo] = push(self._api, repo, change, self._heads[repo], asking)
         return self._heads[repo]
 
     def put_checkpoint(self, checkpoint: Checkpoint) -> None:
         if not self._heads:
             raise DestinationTaken(f"{self.uri}: this process has not acquired the run")
-        hub_checkpoints.put(self._api, self._repo, checkpoint, self._budget)
+        hub_checkpoints.put(self._api, self._repo, checkpoint, self._asking)
 
     def checkpoints(self) -> list[str]:
-        return hub_checkpoints.names(self._api, self._repo, self._budget)
+        return hub_checkpoints.names(self._api, self._repo, self._asking)
 
     def get_checkpoint(self, name: str, into: Path) -> None:
-        hub_checkpoints.get(self._api, self._repo, name, into, self._budget)
+        hub_checkpoints.get(self._api, self._repo, name, into, self._asking)
 
     def drop_checkpoints(self) -> None:
-        hub_checkpoints.drop(self._api, self._repo, self._budget)
+        hub_checkpoints.drop(self._api, self._repo, self._asking)
 
     def read_starts(self) -> bytes | None:
-        return hub_checkpoints.read_starts(self._api, self._repo, self._budget)
+        return hub_checkpoints.read_starts(self._api, self._repo, self._asking)
 
     def write_starts(self, content: bytes | None) -> None:
-        hub_checkpoints.write_starts(self._api, self._repo, content, self._budget)
+        hub_checkpoints.write_starts(self._api, self._repo, content, self._asking)
 
     def tidy(self) -> None:
         self.drop_checkpoints()
@@ -234,7 +256,7 @@ class HubDestination:
                 where["repo"],
                 safe_key(where["repo_path"]),
                 where["commit"],
-                self._budget,
+                self._asking,
             )
             if found is None:
                 problems.append(f"{file['path']}: missing")
@@ -243,7 +265,7 @@ class HubDestination:
         return problems
 
     def _ask(self, question: Callable[[], T], repo: str) -> T:
-        return ask(f"hf://{repo}", self._budget, question)
+        return ask(f"hf://{repo}", self._asking, question)
 
 
 def _json(content: dict[str, Any]) -> bytes:

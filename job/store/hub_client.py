@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import json
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import TypeVar
 
 import httpx
@@ -21,7 +22,7 @@ from job.errors import (
     Unavailable,
     UploadFailed,
 )
-from job.store.retry import retrying
+from job.store.retry import Policy, retrying
 
 T = TypeVar("T")
 _TIMEOUT = httpx.Timeout(120, connect=10)  # the library's own is none: a commit may never answer
@@ -30,6 +31,17 @@ _NETWORK = (httpx.TimeoutException, httpx.NetworkError, httpx.RemoteProtocolErro
 # JSONDecodeError comes from a gateway's error page.
 _TRANSIENT = (*_NETWORK, ConnectionError, TimeoutError, RuntimeError, json.JSONDecodeError)
 _ERRORS = (*_TRANSIENT, HfHubHTTPError, PermissionError)  # the last is hf_xet's for a bad token
+
+
+@dataclass(frozen=True)
+class Asking(Policy):
+    """How the Hub is asked.
+
+    Attributes:
+        renew: reads the token anew; whether it is another one now.
+    """
+
+    renew: Callable[[], bool] = lambda: False
 
 
 @functools.cache
@@ -52,14 +64,24 @@ def status_of(error: BaseException | None) -> int:
 
 def is_transient(error: BaseException) -> bool:
     """Whether the same request may succeed later."""
-    cause = error.__cause__ if isinstance(error, RuntimeError) and error.__cause__ else error
+    cause = _cause(error)
     if isinstance(cause, HfHubHTTPError):
         return status_of(cause) >= 500 or status_of(cause) in (408, 429)
     return isinstance(cause, _TRANSIENT)
 
 
-def ask(what: str, budget: float, question: Callable[[], T], *, writing: bool = False) -> T:
-    """Ask the Hub, again while it is away, for at most `budget` seconds.
+def why(error: BaseException) -> str:
+    """What went wrong, in a word or two that hold no foreign text."""
+    status = status_of(_cause(error))
+    return f"HTTP {status}" if status else type(_cause(error)).__name__
+
+
+def _cause(error: BaseException) -> BaseException:
+    return error.__cause__ if isinstance(error, RuntimeError) and error.__cause__ else error
+
+
+def ask(what: str, asking: Asking, question: Callable[[], T], *, writing: bool = False) -> T:
+    """Ask the Hub, again while it is away.
 
     Args:
         what: `hf://org/name`, for messages.
@@ -68,15 +90,25 @@ def ask(what: str, budget: float, question: Callable[[], T], *, writing: bool = 
     Raises:
         AccessRefused, NotFound, DestinationTaken, UploadFailed, Unavailable.
     """
+
+    def attempt() -> T:
+        try:
+            return question()
+        except HfHubHTTPError as error:
+            if status_of(error) != 401 or not asking.renew():
+                raise
+            asking.emit("log", message=f"{what}: HF_TOKEN was refused and read again")
+            return question()
+
     try:
-        return retrying(what, budget, is_transient)(question)
+        return retrying(what, asking.budget(), asking, is_transient, why)(attempt)
     except _ERRORS as error:
         raise translated(error, what, writing) from error
 
 
 def translated(error: BaseException, what: str, writing: bool) -> JobError:
     """The JobError for what is left after all retries."""
-    cause = error.__cause__ if isinstance(error, RuntimeError) and error.__cause__ else error
+    cause = _cause(error)
     status = status_of(cause)
     if status == 404 or (status == 401 and isinstance(cause, RepositoryNotFoundError)):
         return NotFound(f"{what} is not on the Hub, or HF_TOKEN may not see it")
@@ -86,7 +118,6 @@ def translated(error: BaseException, what: str, writing: bool) -> JobError:
         return AccessRefused(f"{what}: HF_TOKEN may not do this; it needs write access there")
     if status == 412:
         return DestinationTaken(f"{what}: somebody else has committed to it during this run")
-    reason = f"HTTP {status}" if status else type(cause).__name__
     if writing:
-        return UploadFailed(f"{what}: the Hub did not take it ({reason})")
-    return Unavailable(f"{what}: the Hub did not answer ({reason})")
+        return UploadFailed(f"{what}: the Hub did not take it ({why(error)})")
+    return Unavailable(f"{what}: the Hub did not answer ({why(error)})")

@@ -17,7 +17,7 @@ from huggingface_hub.errors import HfHubHTTPError
 from huggingface_hub.hf_api import RepoFile
 
 from job.errors import UploadFailed
-from job.store.hub_client import ask, status_of
+from job.store.hub_client import Asking, ask, status_of
 
 _PATHS_PER_REQUEST = 500
 
@@ -51,7 +51,7 @@ class Change:
     deletions: Sequence[str] = ()
 
 
-def push(api: HfApi, repo: str, change: Change, parent: str, budget: float) -> str:
+def push(api: HfApi, repo: str, change: Change, parent: str, asking: Asking) -> str:
     """Make the commit on top of `parent` and verify it; the commit's id (40 hex digits).
 
     After an error the Hub is asked first whether the commit was made all the same. Nothing to
@@ -59,7 +59,7 @@ def push(api: HfApi, repo: str, change: Change, parent: str, budget: float) -> s
 
     Raises:
         DestinationTaken: the repository's head is not `parent`.
-        UploadFailed: not within the budget, or the Hub holds something else than what was sent.
+        UploadFailed: the Hub stayed away, or holds something else than what was sent.
         AccessRefused, NotFound.
     """
     what = f"hf://{repo}"
@@ -80,8 +80,8 @@ def push(api: HfApi, repo: str, change: Change, parent: str, budget: float) -> s
                 raise
             return landed
 
-    oid = ask(what, budget, attempt, writing=True)
-    wrong = ask(what, budget, lambda: differences(api, repo, oid, change.uploads))
+    oid = ask(what, asking, attempt, writing=True)
+    wrong = ask(what, asking, lambda: differences(api, repo, oid, change.uploads))
     if wrong:
         message = f"{what}: {len(wrong)} files are not what was sent"
         raise UploadFailed(message, problems=wrong[:20])

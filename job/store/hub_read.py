@@ -10,21 +10,23 @@ from huggingface_hub.utils._headers import build_hf_headers
 from huggingface_hub.utils._http import get_session, hf_raise_for_status
 
 from job.errors import NotFound
-from job.store.hub_client import ask
+from job.store.hub_client import Asking, ask
 
 _CHUNK = 8 * 2**20
 
 
-def read(api: HfApi, repo: str, path: str, budget: float, revision: str = "main") -> bytes | None:
+def read(
+    api: HfApi, repo: str, path: str, asking: Asking, revision: str = "main"
+) -> bytes | None:
     """A small file at the head of a branch; None when it, branch or repository is not there."""
     try:
-        return ask(f"hf://{repo}", budget, lambda: b"".join(_stream(api, repo, path, revision)))
+        return ask(f"hf://{repo}", asking, lambda: b"".join(_stream(api, repo, path, revision)))
     except NotFound:
         return None
 
 
 def digest(
-    api: HfApi, repo: str, path: str, revision: str, budget: float
+    api: HfApi, repo: str, path: str, revision: str, asking: Asking
 ) -> tuple[int, str] | None:
     """Size and SHA-256 of the content, read in full; None when there is no such file."""
 
@@ -36,7 +38,7 @@ def digest(
         return size, sha256.hexdigest()
 
     try:
-        return ask(f"hf://{repo}", budget, hashed)
+        return ask(f"hf://{repo}", asking, hashed)
     except NotFound:
         return None
 

@@ -35,8 +35,8 @@ class Store(Protocol):
 
     uri: str
 
-    def quick(self) -> Store:
-        """The same store with little patience."""
+    def within(self, seconds: float) -> Store:
+        """The same store with another patience: seconds of trouble after which it is given up."""
 
     def get(self, key: str) -> Stored | None: ...
 
@@ -48,8 +48,14 @@ class Store(Protocol):
     def put_if_match(self, key: str, content: bytes, etag: str) -> str | None:
         """The new etag; None when the object is gone or no longer has `etag`."""
 
-    def put_file(self, key: str, path: Path, record: FileRecord, sent: Sent) -> None:
-        """Make `key` hold the file, and verify that it does; `sent` hears of the bytes."""
+    def put_file(self, key: str, path: Path, record: FileRecord, sent: Sent) -> int:
+        """Make `key` hold the file, and verify that it does; the bytes that had to be sent.
+
+        What is there already, be it of an upload that was cut off, is not sent again.
+
+        Args:
+            sent: of this file; hears of all its bytes.
+        """
 
     def get_file(self, key: str, path: Path) -> None:
         """Download an object that is there."""
@@ -63,9 +69,12 @@ class Store(Protocol):
     def delete(self, key: str) -> None:
         """Remove the object; it need not be there."""
 
+    def drop_unfinished(self, prefix: str = "") -> None:
+        """Give up the uploads under this prefix that were cut off and take up room unseen."""
+
 
 class Sent:
-    """Counts the bytes of one part from many threads and tells a progress callback."""
+    """Counts the bytes of one file and tells a progress callback; safe to use from any thread."""
 
     def __init__(self, what: str, total: int, progress: Progress) -> None:
         self._what, self._total, self._progress = what, total, progress

@@ -10,13 +10,15 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from job.checkpoints import FOLDER
 from job.errors import DestinationTaken, InUse, JobError, Unavailable, UploadFailed
 from job.hashing import FileRecord
 from job.receipt import another_run, parse_failure, parse_receipt
-from job.store import checkpoints, is_finished
+from job.store import checkpoints, is_finished, retry
 from job.store.claim import KEY as CLAIM
 from job.store.claim import Claim, Found, Heartbeat, read_claim
 from job.store.keys import STARTS, Sent, Store, safe_key
+from job.store.retry import QUICK_SECONDS, Emit, to_logging
 
 if TYPE_CHECKING:
     from job.checkpoints import Checkpoint
@@ -26,20 +28,23 @@ RECEIPT, FAILURE = "receipt.json", "failure.json"
 
 
 class ObjectDestination:
-    """One run in a store; see `job.store.Destination` for the meaning of each method."""
+    """One run in a store; see `job.store.Destination` for the meaning of each method.
 
-    def __init__(self, store: Store) -> None:
-        self.store = store
-        self.uri = store.uri
+    Results are sent with more patience than the store comes with: by then they were paid for.
+    """
+
+    def __init__(self, store: Store, emit: Emit = to_logging) -> None:
+        self.store, self._patient = store, store.within(retry.UPLOAD_SECONDS)
+        self.uri, self.emit = store.uri, emit
         self._heartbeat: Heartbeat | None = None
         self._unfinished = False  # parts are there, the receipt is not
 
     def check(self) -> None:
         """Try what a run will do, on two objects of a random name that are removed again."""
-        store = self.store.quick()
+        store = self.store.within(QUICK_SECONDS)
         key, once = (f".check-{secrets.token_hex(6)}-{n}" for n in ("a", "b"))
+        store.list(key)  # first, since some stores make a missing bucket when written to
         try:
-            store.list(key)  # first, since some stores make a missing bucket when written to
             _try_writes(store, key, once)
         except UploadFailed as error:
             raise Unavailable(error.message) from error
@@ -50,17 +55,19 @@ class ObjectDestination:
 
     def read_receipt(self) -> dict[str, Any] | None:
         """Raises DestinationTaken when `receipt.json` is not a receipt of this program."""
-        found = self.store.get(RECEIPT)
+        store = self._patient if self._heartbeat else self.store
+        found = store.get(RECEIPT)
         return None if found is None else parse_receipt(found.content, f"{self.uri}/{RECEIPT}")
 
     def acquire(self, claim: Claim) -> None:
-        heartbeat = Heartbeat(self.store, claim)
+        heartbeat = Heartbeat(self._patient, claim)
         waiting_for: Found | None = None
         deadline = 0.0
         while not self._finished(claim):
             found = read_claim(self.store)
             if found is None:
                 if heartbeat.create():
+                    self.store.drop_unfinished()  # nobody's, or of a spec whose claim is gone
                     break
                 continue
             if found.spec_hash != claim.spec_hash:
@@ -70,6 +77,7 @@ class ObjectDestination:
             dead = waiting_for is not None and time.monotonic() >= deadline
             free = found.released or found.owner == claim.owner or dead
             if free and heartbeat.take_over(found.etag):
+                self.store.drop_unfinished(f"{FOLDER}/")  # the trainer writes others
                 break
             if waiting_for is None:
                 waiting_for, deadline = found, time.monotonic() + claim.lease_seconds
@@ -91,21 +99,27 @@ class ObjectDestination:
         self, part: Part, folder: Path, files: Sequence[FileRecord], progress: Progress
     ) -> None:
         keys = {f"{part}/{safe_key(record.path)}": record for record in files}
-        sent = Sent(f"{part} to {self.uri}", sum(record.size for record in files), progress)
         for key, record in keys.items():
             self._confirm()
             self._unfinished = True
-            self.store.put_file(key, folder / record.path, record, sent)
+            self._put(key, folder / record.path, record, progress)
         self._confirm()
-        for key in self.store.list(f"{part}/"):
+        for key in self._patient.list(f"{part}/"):
             if key not in keys:  # of an earlier attempt that was cut off
-                self.store.delete(key)
+                self._patient.delete(key)
+
+    def _put(self, key: str, path: Path, record: FileRecord, progress: Progress) -> None:
+        started, uri = time.monotonic(), f"{self.uri}/{key}"
+        sent = Sent(f"{key} to {self.uri}", record.size, progress)
+        size = self._patient.put_file(key, path, record, sent)
+        seconds = round(time.monotonic() - started, 2)
+        self.emit("uploaded", uri=uri, bytes=record.size, sent=size, seconds=seconds)
 
     def publish_receipt(self, receipt: dict[str, Any]) -> None:
         self._confirm()
-        self.store.delete(FAILURE)
+        self._patient.delete(FAILURE)
         content = json.dumps(receipt, indent=1, ensure_ascii=False).encode()
-        if self.store.put_if_absent(RECEIPT, content) is None:
+        if self._patient.put_if_absent(RECEIPT, content) is None:
             raise DestinationTaken(f"{self.uri} has a receipt already; it was left as it is")
         self._unfinished = False
 
@@ -114,14 +128,15 @@ class ObjectDestination:
         return None if found is None else parse_failure(found.content)
 
     def publish_failure(self, failure: Mapping[str, Any]) -> None:
+        store = self.store.within(QUICK_SECONDS)
         try:
             if self._heartbeat is not None:
-                self._heartbeat.confirm()
+                self._heartbeat.confirm(quick=True)
         except DestinationTaken:
             return
-        if self.store.get(RECEIPT) or (self._heartbeat is None and self.store.get(CLAIM)):
+        if store.get(RECEIPT) or (self._heartbeat is None and store.get(CLAIM)):
             return
-        self.store.put(FAILURE, json.dumps(failure, indent=1, ensure_ascii=False).encode())
+        store.put(FAILURE, json.dumps(failure, indent=1, ensure_ascii=False).encode())
 
     def put_checkpoint(self, checkpoint: Checkpoint) -> None:
         self._unfinished = True
@@ -148,6 +163,7 @@ class ObjectDestination:
 
     def tidy(self) -> None:
         self.drop_checkpoints()
+        self.store.drop_unfinished()
         for key in self.store.list("."):  # of a check, or of a file that was being written
             self.store.delete(key)
         # An earlier start has written the receipt, and was killed before it gave its claim up.

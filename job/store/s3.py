@@ -14,29 +14,22 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from boto3.s3.transfer import ProgressCallbackInvoker, TransferConfig, create_transfer_manager
 from botocore.exceptions import ClientError
 
-from job.errors import InternalError
 from job.hashing import FileRecord
 from job.store.keys import Sent, Stored, safe_key
-from job.store.retry import BUDGET_SECONDS, QUICK_SECONDS, Damaged, retrying
-from job.store.s3_client import (
-    ERRORS,
-    code_of,
-    is_absent,
-    is_transient,
-    s3_client,
-    translated,
-)
+from job.store.retry import Budget, Damaged, Policy
+from job.store.s3_client import code_of, is_absent
+from job.store.s3_multipart import Dropped, MultipartUpload, abort, open_uploads
+from job.store.s3_parts import Part, etag_of, part_bytes, split
+from job.store.s3_session import Reread, Session
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
 
 T = TypeVar("T")
-_MIB = 2**20
-_MAX_PARTS = 10_000  # a limit of S3
-_CHUNK = 8 * _MIB
+PART_BYTES = 64 * 2**20
+_CHUNK = 8 * 2**20
 # 412 is the answer to a condition that does not hold; 409 the one to a race that was lost.
 _CONDITION = ("PreconditionFailed", "ConditionalRequestConflict", "412", "409")
 
@@ -47,33 +40,36 @@ class S3Store:
     Args:
         location: `bucket` or `bucket/prefix`.
         aws: AWS_* variables, see `s3_client`.
-        budget: seconds for which one operation is tried again while the store is away.
-        part_bytes: files of at least this size go up in parts; S3 wants 5 MiB or more.
+        policy: how long one operation is tried again while the store is away.
+        part_bytes: files of at least this size go up in parts; S3 wants 5 MiB or more, RunPod
+            takes at most 500 MB, in one request as in a part.
+        reread: gives `aws` as it is now, when the credentials have expired.
     """
 
     def __init__(
         self,
         location: str,
         aws: Mapping[str, str],
+        policy: Policy = Policy(),  # noqa: B008  (frozen)
         *,
-        budget: float = BUDGET_SECONDS,
-        part_bytes: int = 64 * _MIB,
+        part_bytes: int | None = None,
+        reread: Reread | None = None,
     ) -> None:
         self._bucket, _, prefix = location.strip("/").partition("/")
         self._prefix = f"{prefix}/" if prefix else ""
-        self._budget, self._part_bytes = budget, part_bytes
-        self._client: S3Client = s3_client(aws)
+        self._part_bytes = part_bytes or PART_BYTES
+        self._session = Session(aws, policy, reread)
         self.uri = f"s3://{location.strip('/')}"
 
-    def quick(self) -> S3Store:
+    def within(self, seconds: float) -> S3Store:
         store = copy.copy(self)
-        store._budget = min(self._budget, QUICK_SECONDS)
+        store._session = self._session.within(seconds)
         return store
 
     def get(self, key: str) -> Stored | None:
-        def read() -> Stored | None:
+        def read(client: S3Client) -> Stored | None:
             try:
-                reply = self._client.get_object(**self._at(key))
+                reply = client.get_object(**self._at(key))
             except ClientError as error:
                 if is_absent(error):
                     return None
@@ -83,7 +79,7 @@ class S3Store:
         return self._do(key, read, writing=False)
 
     def put(self, key: str, content: bytes) -> None:
-        self._do(key, lambda: self._client.put_object(**self._at(key), Body=content))
+        self._do(key, lambda client: client.put_object(**self._at(key), Body=content))
 
     def put_if_absent(self, key: str, content: bytes) -> str | None:
         return self._put_if(key, content, {"IfNoneMatch": "*"})
@@ -92,9 +88,9 @@ class S3Store:
         return self._put_if(key, content, {"IfMatch": etag})
 
     def _put_if(self, key: str, content: bytes, condition: dict[str, Any]) -> str | None:
-        def write() -> str | None:
+        def write(client: S3Client) -> str | None:
             try:
-                reply = self._client.put_object(**self._at(key), Body=content, **condition)
+                reply = client.put_object(**self._at(key), Body=content, **condition)
             except ClientError as error:
                 if code_of(error) not in _CONDITION and not is_absent(error):
                     raise
@@ -106,56 +102,99 @@ class S3Store:
 
         return self._do(key, write)
 
-    def put_file(self, key: str, path: Path, record: FileRecord, sent: Sent) -> None:
-        part = _part_bytes(record.size, self._part_bytes)
-        etag = _expected_etag(path, record, part)
-        if self._holds(key, record, etag, read_back=False):
+    def put_file(self, key: str, path: Path, record: FileRecord, sent: Sent) -> int:
+        parts = split(path, record, part_bytes(record.size, self._part_bytes))
+        multipart = record.size >= self._part_bytes
+        etag, budget = etag_of(parts, multipart=multipart), self._session.policy.budget()
+        if self._holds(key, record, etag, budget):
             sent(record.size)
-            return
-        before = sent.done
-        config = TransferConfig(multipart_threshold=part, multipart_chunksize=part)
+            return 0
+        metadata = {"sha256": record.sha256}
 
-        def upload() -> None:
-            sent.back_to(before)
-            with create_transfer_manager(self._client, config) as manager:
-                manager.upload(
-                    str(path),
-                    self._bucket,
-                    self._at(key)["Key"],
-                    extra_args={"Metadata": {"sha256": record.sha256}},
-                    subscribers=[ProgressCallbackInvoker(sent)],
-                ).result()
-            if not self._holds(key, record, etag, read_back=True):
-                raise Damaged(f"{self.uri}/{key}")
+        def upload(client: S3Client) -> int:
+            sent.back_to(0)
+            if multipart:
+                size = self._send_in_parts(key, path, parts, metadata, budget, sent)
+            else:
+                size = self._send(key, path, parts[0], metadata, budget, sent)
+            if not self._holds(key, record, etag, budget, just_sent=True):
+                raise Damaged("other bytes than were sent")
+            return size
 
-        self._do(key, upload)
+        return self._do(key, upload, budget)
 
-    def _holds(self, key: str, record: FileRecord, etag: str, *, read_back: bool) -> bool:
-        """Whether the object is the file; without `read_back` an unfamiliar ETag counts as no."""
+    def _send(
+        self,
+        key: str,
+        path: Path,
+        whole: Part,
+        metadata: dict[str, str],
+        budget: Budget,
+        sent: Sent,
+    ) -> int:
+        def send(client: S3Client) -> None:
+            with path.open("rb") as body:
+                client.put_object(
+                    **self._at(key), Body=body, Metadata=metadata, ContentMD5=whole.content_md5
+                )
 
-        def look() -> bool:
+        self._do(key, send, budget)
+        sent(whole.size)
+        return whole.size
+
+    def _send_in_parts(
+        self,
+        key: str,
+        path: Path,
+        parts: list[Part],
+        metadata: dict[str, str],
+        budget: Budget,
+        sent: Sent,
+    ) -> int:
+        at, uri = self._at(key), f"{self.uri}/{key}"
+        try:
+            return MultipartUpload(self._session, uri, at, path, parts, budget).send(metadata, sent)
+        except Dropped:
+            raise Damaged("parts that the store has lost") from None
+
+    def _holds(
+        self, key: str, record: FileRecord, etag: str, budget: Budget, *, just_sent: bool = False
+    ) -> bool:
+        """Whether the object is the file.
+
+        It is read back in full where its ETag does not tell, and it is of this size and was sent
+        as this file.
+        """
+
+        def look(client: S3Client) -> Any:
             try:
-                head = self._client.head_object(**self._at(key))
+                return client.head_object(**self._at(key))
             except ClientError as error:
                 if is_absent(error):
-                    return False
+                    return None
+                if code_of(error) in ("400", "403"):  # a HEAD has no body that would say why
+                    client.get_object(**self._at(key), Range="bytes=0-0")["Body"].close()
                 raise
-            return head["ContentLength"] == record.size and head["ETag"].strip('"') == etag
 
-        if self._do(key, look, writing=False):
+        head = self._do(key, look, budget, writing=False)
+        if head is None or head["ContentLength"] != record.size:
+            return False
+        if head["ETag"].strip('"') == etag:
             return True
-        return read_back and self.digest(key) == (record.size, record.sha256)
+        if not just_sent and head["Metadata"].get("sha256") != record.sha256:
+            return False
+        return self.digest(key) == (record.size, record.sha256)
 
     def get_file(self, key: str, path: Path) -> None:
-        def read() -> None:
-            self._client.download_file(self._bucket, self._at(key)["Key"], str(path))
+        def read(client: S3Client) -> None:
+            client.download_file(self._bucket, self._at(key)["Key"], str(path))
 
         self._do(key, read, writing=False)
 
     def digest(self, key: str) -> tuple[int, str] | None:
-        def read() -> tuple[int, str] | None:
+        def read(client: S3Client) -> tuple[int, str] | None:
             try:
-                body = self._client.get_object(**self._at(key))["Body"]
+                body = client.get_object(**self._at(key))["Body"]
             except ClientError as error:
                 if is_absent(error):
                     return None
@@ -169,8 +208,8 @@ class S3Store:
         return self._do(key, read, writing=False)
 
     def list(self, prefix: str = "") -> list[str]:
-        def read() -> list[str]:
-            pages = self._client.get_paginator("list_objects_v2")
+        def read(client: S3Client) -> list[str]:
+            pages = client.get_paginator("list_objects_v2")
             found = pages.paginate(Bucket=self._bucket, Prefix=self._prefix + prefix)
             keys = [item["Key"] for page in found for item in page.get("Contents", [])]
             return sorted(key.removeprefix(self._prefix) for key in keys)
@@ -178,46 +217,22 @@ class S3Store:
         return self._do(prefix, read, writing=False)
 
     def delete(self, key: str) -> None:
-        self._do(key, lambda: self._client.delete_object(**self._at(key)))
+        # One by one: RunPod's S3 knows no DeleteObjects.
+        self._do(key, lambda client: client.delete_object(**self._at(key)))
+
+    def drop_unfinished(self, prefix: str = "") -> None:
+        for upload in open_uploads(self._session, self.uri, self._bucket, self._prefix + prefix):
+            abort(self._session, f"s3://{self._bucket}/{upload['Key']}", upload)
 
     def _at(self, key: str) -> dict[str, Any]:
         return {"Bucket": self._bucket, "Key": self._prefix + safe_key(key)}
 
-    def _do(self, key: str, operation: Callable[[], T], *, writing: bool = True) -> T:
-        """Run the operation, again while the store is away, for at most the budget."""
-        uri = f"{self.uri}/{key}"
-        try:
-            return retrying(uri, self._budget, is_transient)(operation)
-        except ERRORS as error:
-            raise translated(error, uri, writing) from error
-
-
-def _part_bytes(size: int, least: int) -> int:
-    """Bytes of one part, in whole MiB, so that a file has at most 10,000 of them."""
-    needed = -(-size // _MAX_PARTS)
-    return max(least, -(-needed // _MIB) * _MIB)
-
-
-def _expected_etag(path: Path, record: FileRecord, part: int) -> str:
-    """The ETag that S3 gives this file when it is sent in parts of `part` bytes.
-
-    Raises:
-        InternalError: the file is no longer the one that was recorded.
-    """
-    sha256 = hashlib.sha256()
-    parts: list[bytes] = []
-    with path.open("rb") as file:
-        for _ in range(0, max(record.size, 1), part):
-            md5 = hashlib.md5(usedforsecurity=False)
-            left = part
-            while left and (chunk := file.read(min(_CHUNK, left))):
-                md5.update(chunk)
-                sha256.update(chunk)
-                left -= len(chunk)
-            parts.append(md5.digest())
-    if sha256.hexdigest() != record.sha256:
-        raise InternalError(f"{path.name} changed after it was hashed")
-    if record.size < part:
-        return parts[0].hex()
-    joined = hashlib.md5(b"".join(parts), usedforsecurity=False)
-    return f"{joined.hexdigest()}-{len(parts)}"
+    def _do(
+        self,
+        key: str,
+        operation: Callable[[S3Client], T],
+        budget: Budget | None = None,
+        *,
+        writing: bool = True,
+    ) -> T:
+        return self._session.do(f"{self.uri}/{key}", operation, budget, writing=writing)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING
 
 import boto3
@@ -40,7 +42,11 @@ _REFUSED = {
     "403": "the key may not do this, or is not known here",
 }
 _ABSENT = ("NoSuchKey", "404", "NotFound")
-_TRANSIENT = ("SlowDown", "RequestTimeout", "BadDigest", "XAmzContentSHA256Mismatch")
+_TRANSIENT = ("SlowDown", "RequestTimeout", "Throttling", "OperationAborted")
+_UNKNOWN_REQUEST = 501  # the one of the 5xx that says "never"
+# The store's word for a body that is not the one whose checksum came with it.
+DAMAGED = ("BadDigest", "InvalidDigest", "XAmzContentSHA256Mismatch", "XAmzContentChecksumMismatch")
+EXPIRED = ("ExpiredToken", "ExpiredTokenException", "TokenRefreshRequired")
 _CONNECTION = (
     ConnectionClosedError,
     ConnectTimeoutError,
@@ -59,20 +65,21 @@ _NO_CREDENTIALS = (
 ERRORS = (BotoCoreError, ClientError, HTTPError, Damaged)
 
 
-def s3_client(aws: Mapping[str, str]) -> S3Client:
-    """A client with timeouts.
+def s3_client(aws: Mapping[str, str], read_timeout: float = 60) -> S3Client:
+    """A client with timeouts and without retries of its own, which nobody would hear of.
 
     Args:
         aws: AWS_* variables. Without keys boto3 looks for them itself, e.g. an instance's role.
             With an endpoint of one's own, buckets are part of the path, and the checksums that
             many such stores do not know are left out (boto3 issue 4392).
+        read_timeout: seconds of silence after which a request is given up.
     """
     endpoint = aws.get("AWS_ENDPOINT_URL_S3") or aws.get("AWS_ENDPOINT_URL")
     region = aws.get("AWS_REGION") or aws.get("AWS_DEFAULT_REGION")
     config = Config(
         connect_timeout=10,
-        read_timeout=60,
-        retries={"mode": "standard", "total_max_attempts": 3},
+        read_timeout=read_timeout,
+        retries={"mode": "standard", "total_max_attempts": 1},
         max_pool_connections=16,
     )
     if endpoint:
@@ -107,9 +114,24 @@ def is_absent(error: ClientError) -> bool:
 def is_transient(error: BaseException) -> bool:
     """Whether the same request may succeed later."""
     if isinstance(error, ClientError):
-        status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
-        return status >= 500 or status == 429 or code_of(error) in _TRANSIENT
+        status = _status_of(error)
+        if status >= 500:
+            return status != _UNKNOWN_REQUEST
+        return status == 429 or code_of(error) in _TRANSIENT
     return isinstance(error, (*_CONNECTION, Damaged))
+
+
+def why(error: BaseException) -> str:
+    """What went wrong, in a word or two that hold no foreign text."""
+    if isinstance(error, Damaged):
+        return f"damaged on the way, {error}"
+    code = code_of(error)
+    return f"{code}, HTTP {_status_of(error)}" if code else type(error).__name__
+
+
+def _status_of(error: BaseException) -> int:
+    found = error.response.get("ResponseMetadata", {}) if isinstance(error, ClientError) else {}
+    return int(found.get("HTTPStatusCode", 0))
 
 
 def translated(error: BaseException, uri: str, writing: bool) -> JobError:
@@ -127,8 +149,24 @@ def translated(error: BaseException, uri: str, writing: bool) -> JobError:
     if code in ("NoSuchBucket", "InvalidBucketName", *_ABSENT):
         return NotFound(f"{uri}: the bucket does not exist ({code}); create it first")
     if code == "RequestTimeTooSkewed":
-        return Unavailable(f"{uri}: this machine's clock is wrong ({code}); set it and try again")
+        wrong = f"this machine's clock is {_skew(error)} ({code})"
+        return Unavailable(f"{uri}: {wrong}; set it and try again")
+    if isinstance(error, Damaged):
+        return UploadFailed(f"{uri}: what the store has is not what was sent ({error})")
     what = code or type(error).__name__
     if writing:
         return UploadFailed(f"{uri}: the store did not take it ({what})")
     return Unavailable(f"{uri}: the store did not answer ({what})")
+
+
+def _skew(error: BaseException) -> str:
+    """How far this clock is from the store's, by the date of its answer."""
+    answer = error.response if isinstance(error, ClientError) else {}
+    date = answer.get("ResponseMetadata", {}).get("HTTPHeaders", {}).get("date")
+    if not date:
+        return "wrong"
+    theirs = parsedate_to_datetime(date).replace(tzinfo=UTC)  # HTTP dates are in UTC, all of them
+    seconds = round((datetime.now(UTC) - theirs).total_seconds())
+    minutes, direction = round(abs(seconds) / 60), "ahead of" if seconds > 0 else "behind"
+    amount = f"{minutes // 60} h {minutes % 60} min" if minutes else f"{abs(seconds)} s"
+    return f"{amount} {direction} the store's"

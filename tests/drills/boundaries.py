@@ -1,11 +1,14 @@
-"""SIGKILL at every file boundary: before the n-th change of a file or folder of a run."""
+"""SIGKILL at every boundary: of files, before the n-th change; of a store, around each request."""
 
 from __future__ import annotations
 
 import os
 import signal
 import sys
+import threading
 from typing import Any
+
+from botocore.httpsession import URLLib3Session
 
 _CHANGES = {"os.rename", "os.mkdir", "os.remove", "os.rmdir", "os.link"}
 _WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT
@@ -30,3 +33,31 @@ def kill_before(number: int, *folders: str) -> None:
                 os.kill(os.getpid(), signal.SIGKILL)
 
     sys.addaudithook(hook)
+
+
+def kill_at(number: int) -> None:
+    """Kill this process at its `number`-th store boundary, counted from 1.
+
+    There is one before each request that changes an S3 store (an object, a part, the completion of
+    an upload, the receipt, a deletion), and one after its answer. The claim is left out, since its
+    beats come by the clock.
+    """
+    send, lock, count = URLLib3Session.send, threading.Lock(), 0
+
+    def boundary() -> None:
+        nonlocal count
+        with lock:
+            count += 1
+            if count == number:
+                os.kill(os.getpid(), signal.SIGKILL)
+
+    def counted(session: URLLib3Session, request: Any) -> Any:
+        changes = request.method in ("PUT", "POST", "DELETE") and "/claim.json" not in request.url
+        if changes:
+            boundary()
+        answer = send(session, request)
+        if changes:
+            boundary()
+        return answer
+
+    URLLib3Session.send = counted

@@ -2,7 +2,8 @@
 
 `python -m tests.drills.stand_in run`. The children (`preparer`, `trainer`, `merger`, `verifier`
 beside this file) keep real checkpoints, by the trainer's own keeper, of a toy model that learns in
-milliseconds. `DRILL_KILL_BEFORE=n` kills the supervisor at a file boundary.
+milliseconds. `DRILL_KILL_BEFORE=n` kills the supervisor at a file boundary, `DRILL_KILL_AT=n` at a
+boundary of a store; `DRILL_PATIENCE` and `DRILL_PART_BYTES` change what would take too long.
 """
 
 from __future__ import annotations
@@ -14,7 +15,8 @@ from pathlib import Path
 from typing import Any
 
 from job import children, cli, publish
-from tests.drills.boundaries import kill_before
+from job.store import retry, s3
+from tests.drills.boundaries import kill_at, kill_before
 
 children.DATA = "tests.drills.preparer"
 children.TRAINER = "tests.drills.trainer"
@@ -36,6 +38,11 @@ def main() -> int:
     environ = dict(os.environ)
     if number := environ.get("DRILL_KILL_BEFORE"):
         kill_before(int(number), *environ["DRILL_FOLDERS"].split(":"))
+    if number := environ.get("DRILL_KILL_AT"):
+        kill_at(int(number))
+    if seconds := environ.get("DRILL_PATIENCE"):
+        retry.UPLOAD_SECONDS = float(seconds)
+    s3.PART_BYTES = int(environ.get("DRILL_PART_BYTES", s3.PART_BYTES))
     return cli.main(sys.argv[1:], environ)
 
 

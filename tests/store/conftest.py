@@ -13,7 +13,7 @@ import pytest
 from job.credentials import Credentials
 from job.hashing import FileRecord, hash_folder
 from job.spec import DestinationRef
-from job.store import Claim, Destination, open_destination
+from job.store import Claim, Destination, open_destination, retry
 from tests.conftest import BUCKET
 
 OURS, OTHERS = "a" * 64, "b" * 64
@@ -98,6 +98,12 @@ def adapter(tmp_path: Path) -> Path:
     (folder / "adapter_config.json").write_text('{"r": 8}')
     (folder / "more" / "empty.txt").write_bytes(b"")
     return folder
+
+
+@pytest.fixture(autouse=True)
+def little_patience(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A test that waits for more than this has found a fault."""
+    monkeypatch.setattr(retry, "UPLOAD_SECONDS", 20.0)
 
 
 @pytest.fixture(autouse=True)

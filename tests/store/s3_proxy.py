@@ -3,11 +3,42 @@
 from __future__ import annotations
 
 import http.client
+import socket
+import struct
 import threading
+import time
+from dataclasses import dataclass
+from email.utils import formatdate
 from http.server import BaseHTTPRequestHandler
 from urllib.parse import urlsplit
 
+from botocore.auth import S3SigV4Auth
+from botocore.awsrequest import AWSRequest
+from botocore.credentials import Credentials
+
+from examples.with_s3 import ACCESS_KEY, SECRET_KEY
 from tests.loopback import LoopbackServer
+
+FOREVER = 10**9
+
+
+@dataclass
+class Fault:
+    """What happens to the next requests of a method whose path and query hold a text.
+
+    kind: `refuse` (an S3 error instead of an answer), `error in 200` (the same with status 200),
+    `lose` (done, but not answered), `flip` (a bit of the body), `cut` (the body's second half is
+    not passed on), `reset` (in the midst of the body), `break off` (in the midst of the answer),
+    `wait` (before it is passed on).
+    """
+
+    kind: str
+    method: str
+    where: str = ""
+    times: int = 1
+    status: int = 0
+    code: str = ""
+    seconds: float = 0
 
 
 class S3Proxy(LoopbackServer):
@@ -16,18 +47,25 @@ class S3Proxy(LoopbackServer):
     Attributes:
         url: to be used as AWS_ENDPOINT_URL_S3.
         requests: the methods seen, in order.
-        foreign_etags: answer HEAD with ETags that are no MD5, as S3 does under SSE-KMS.
+        paths: method and path of every request.
+        parts: path, number and size of every part that arrived whole.
+        foreign_etags: answer HEAD and GET with ETags that are no MD5, as S3 does under SSE-KMS.
+        hours_ahead: what the Date of every answer is off by.
+        expired: session tokens that are refused as ExpiredToken.
     """
 
     def __init__(self, upstream: str) -> None:
         self.upstream = urlsplit(upstream).netloc
         self.requests: list[str] = []
-        self.paths: list[tuple[str, str]] = []  # method and path of every request
+        self.paths: list[tuple[str, str]] = []
+        self.parts: list[tuple[str, int, int]] = []
         self.foreign_etags = False
-        self.faults: list[tuple[str, int, str]] = []  # method, status, code
+        self.hours_ahead = 0.0
+        self.expired: set[str] = set()
+        self.faults: list[Fault] = []
         self.held, self._go = threading.Event(), threading.Event()
         self._holding = ("", "")
-        self._refused = ("", "", 0, "")
+        self._lock = threading.Lock()
         proxy = self
 
         class Bound(_Handler):
@@ -35,25 +73,35 @@ class S3Proxy(LoopbackServer):
 
         super().__init__(Bound)
 
-    def refuse(self, method: str, status: int, code: str, times: int = 1) -> None:
+    def order(self, kind: str, method: str, where: str = "", times: int = 1, **more: float) -> None:
+        """Let the next `times` such requests meet a fault; see `Fault`."""
+        self.faults.append(Fault(kind, method, where, times, **more))  # type: ignore[arg-type]
+
+    def refuse(self, method: str, status: int, code: str, times: int = 1, where: str = "") -> None:
         """Answer the next requests with an S3 error instead of passing them on."""
-        self.faults += [(method, status, code)] * times
+        self.faults.append(Fault("refuse", method, where, times, status, code))
 
-    def lose_reply(self, method: str) -> None:
+    def lose_reply(self, method: str, where: str = "") -> None:
         """Pass the next request on, then close the connection without its answer."""
-        self.faults.append((method, 0, "lose"))
+        self.order("lose", method, where)
 
-    def flip_a_bit(self) -> None:
+    def flip_a_bit(self, where: str = "", times: int = 1) -> None:
         """Damage the next body that is sent."""
-        self.faults.append(("PUT", 0, "flip"))
+        self.order("flip", "PUT", where, times)
 
     def refuse_path(self, method: str, part: str, status: int, code: str) -> None:
         """Answer every request for a path with this part in it with an S3 error."""
-        self._refused = (method, part, status, code)
+        self.refuse(method, status, code, FOREVER, part)
 
-    def refused(self, method: str, path: str) -> tuple[int, str]:
-        wanted, part, status, code = self._refused
-        return (status, code) if method == wanted and part in path else (0, "")
+    def is_down_for(self, seconds: float, where: str = "") -> None:
+        """Answer everything with 503 from now on for a while."""
+        self._down = (time.monotonic() + seconds, where)
+
+    _down = (0.0, "")
+
+    def heal(self) -> None:
+        self.faults.clear()
+        self._down = (0.0, "")
 
     def hold(self, method: str, ending: str) -> None:
         """Let requests for paths with this ending wait; `held` tells of the first."""
@@ -71,12 +119,16 @@ class S3Proxy(LoopbackServer):
         self._go.wait(60)
         return True
 
-    def take(self, method: str) -> tuple[int, str]:
-        for fault in self.faults:
-            if fault[0] == method:
-                self.faults.remove(fault)
-                return fault[1:]
-        return 0, ""
+    def take(self, method: str, path: str) -> Fault | None:
+        """The fault that this request meets."""
+        if time.monotonic() < self._down[0] and self._down[1] in path:
+            return Fault("refuse", method, "", 1, 503, "SlowDown")
+        with self._lock:
+            for fault in self.faults:
+                if fault.method == method and fault.where in path and fault.times > 0:
+                    fault.times -= 1
+                    return fault
+        return None
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -84,43 +136,87 @@ class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
 
     def do_GET(self) -> None:
-        body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
-        self.owner.requests.append(self.command)
-        self.owner.paths.append((self.command, urlsplit(self.path).path))
-        if self.owner.holds(self.command, self.path):
+        proxy = self.owner
+        proxy.requests.append(self.command)
+        proxy.paths.append((self.command, urlsplit(self.path).path))
+        fault = proxy.take(self.command, self.path)
+        kind, length = fault.kind if fault else "", int(self.headers.get("Content-Length") or 0)
+        if kind == "reset":
+            self._reset(length)
+            return
+        body = self.rfile.read(length)
+        if proxy.holds(self.command, self.path):
             self.close_connection = True
             return
-        status, code = self.owner.refused(self.command, self.path)
-        if not status:
-            status, code = self.owner.take(self.command)
-        if status:
-            error = f"<Error><Code>{code}</Code><Message>ordered by a test</Message></Error>"
-            self._send(status, [], error.encode())
-            return
-        if code == "flip":
-            body = bytes([body[0] ^ 1]) + body[1:]
-        status, headers, answer = self._pass_on(body)
-        if code == "lose":
-            self.close_connection = True
-            return
-        self._send(status, headers, answer)
+        if self.headers.get("X-Amz-Security-Token") in proxy.expired:
+            self._send(400, [], _error("ExpiredToken"))
+        elif fault and kind in ("refuse", "error in 200"):
+            self._send(fault.status or 200, [], _error(fault.code))
+        else:
+            self._do(kind, fault.seconds if fault else 0, body)
 
     do_HEAD = do_PUT = do_POST = do_DELETE = do_GET  # noqa: N815
 
     def log_message(self, format: str, *args: object) -> None:
         pass
 
+    def _do(self, kind: str, seconds: float, body: bytes) -> None:
+        """Pass the request on, perhaps spoilt, and its answer back, perhaps spoilt."""
+        time.sleep(seconds)
+        if kind == "flip":
+            body = bytes([body[0] ^ 1]) + body[1:]
+        if kind == "cut":
+            body = body[: len(body) // 2]
+        status, headers, answer = self._pass_on(body)
+        query = dict(pair.partition("=")[::2] for pair in urlsplit(self.path).query.split("&"))
+        if self.command == "PUT" and status == 200 and "partNumber" in query:
+            path, number = urlsplit(self.path).path, int(query["partNumber"])
+            self.owner.parts.append((path, number, len(body)))
+        if kind == "lose":
+            self.close_connection = True
+        elif kind == "break off":
+            self._send(status, headers, answer, sent=len(answer) // 2)
+        else:
+            self._send(status, headers, answer)
+
+    def _reset(self, length: int) -> None:
+        self.rfile.read(length // 2)
+        self.close_connection = True
+        self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        self.connection.close()
+
     def _pass_on(self, body: bytes) -> tuple[int, list[tuple[str, str]], bytes]:
+        if "X-Amz-Security-Token" in self.headers:
+            self._sign_without_token(body)
         upstream = http.client.HTTPConnection(self.owner.upstream, timeout=30)
         # The signature covers the Host header, so it travels unchanged.
-        headers = {k: v for k, v in self.headers.items() if k.lower() not in ("expect",)}
+        headers = {k: v for k, v in self.headers.items() if k.lower() != "expect"}
+        headers = {k: str(len(body)) if k == "Content-Length" else v for k, v in headers.items()}
         upstream.request(self.command, self.path, body, headers)
         answer = upstream.getresponse()
         found = (answer.status, answer.getheaders(), answer.read())
         upstream.close()
         return found
 
-    def _send(self, status: int, headers: list[tuple[str, str]], body: bytes) -> None:
+    def _sign_without_token(self, body: bytes) -> None:
+        """The server refuses tokens that it has not made, so it never sees them."""
+        del self.headers["X-Amz-Security-Token"], self.headers["Authorization"]
+        del self.headers["X-Amz-Date"], self.headers["X-Amz-Content-SHA256"]
+        signed = ("host", "content-md5", "x-amz-")
+        headers = {k: v for k, v in self.headers.items() if k.lower().startswith(signed)}
+        url = f"http://{self.headers['Host']}{self.path}"
+        request = AWSRequest(self.command, url, headers, body)
+        S3SigV4Auth(Credentials(ACCESS_KEY, SECRET_KEY), "s3", "us-east-1").add_auth(request)
+        for name in ("Authorization", "X-Amz-Date", "X-Amz-Content-SHA256"):
+            self.headers[name] = request.headers[name]
+
+    def _send(
+        self,
+        status: int,
+        headers: list[tuple[str, str]],
+        body: bytes,
+        sent: int | None = None,
+    ) -> None:
         self.send_response_only(status)
         length = str(len(body))
         for name, value in headers:
@@ -128,9 +224,19 @@ class _Handler(BaseHTTPRequestHandler):
                 length = value if self.command == "HEAD" else length
             elif name.lower() == "etag" and self.command == "HEAD" and self.owner.foreign_etags:
                 self.send_header(name, '"not-an-md5"')
-            elif name.lower() not in ("transfer-encoding", "connection"):
+            elif name.lower() not in ("transfer-encoding", "connection", "date"):
                 self.send_header(name, value)
+        self.send_header(
+            "Date", formatdate(time.time() + 3600 * self.owner.hours_ahead, usegmt=True)
+        )
         self.send_header("Content-Length", length)
         self.end_headers()
         if self.command != "HEAD":
-            self.wfile.write(body)
+            self.wfile.write(body[:sent])
+        if sent is not None:
+            self.close_connection = True
+
+
+def _error(code: str) -> bytes:
+    message = "<Message>ordered by a test</Message>"
+    return f'<?xml version="1.0"?><Error><Code>{code}</Code>{message}</Error>'.encode()

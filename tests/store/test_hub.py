@@ -11,9 +11,11 @@ import httpx
 import pytest
 from huggingface_hub import HfApi
 
+from job.credentials import Credentials
 from job.errors import AccessRefused, DestinationTaken, InternalError, UploadFailed
 from job.hashing import FileRecord, hash_folder
 from job.receipt import build_receipt
+from job.store import retry
 from job.store.hub import HubDestination
 from job.store.hub_client import is_transient, translated
 from tests.hub_double import HubDouble
@@ -38,9 +40,8 @@ def destination_on(
     token: str | None = TOKEN,
     budget: float = 20,
 ) -> HubDestination:
-    return HubDestination(
-        repo, "run-a", saves, token, private=True, endpoint=hub.url, budget=budget
-    )
+    credentials = Credentials(hf_token=token, hf_endpoint=hub.url)
+    return HubDestination(repo, "run-a", saves, credentials, private=True, budget=budget)
 
 
 def posts(hub: HubDouble, ending: str) -> int:
@@ -175,8 +176,11 @@ def test_a_commit_that_the_hub_refused_for_a_moment_is_made(hub: HubDouble, adap
     assert posts(hub, "/commit/main") == 3
 
 
-def test_an_outage_longer_than_the_budget_is_an_upload_that_failed(hub: HubDouble, adapter: Path):
-    destination = destination_on(hub, budget=1)
+def test_an_outage_longer_than_the_budget_is_an_upload_that_failed(
+    hub: HubDouble, adapter: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(retry, "UPLOAD_SECONDS", 1.0)
+    destination = destination_on(hub)
     destination.acquire(claim("me"))
     hub.fail("POST", "/commit/main", 500, times=1000)
     with pytest.raises(UploadFailed, match="HTTP 500"):

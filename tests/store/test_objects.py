@@ -79,17 +79,18 @@ def test_check_leaves_nothing_behind(place: Place):
     assert place.keys() == []
 
 
-def test_progress_ends_at_the_total_also_when_all_is_there_already(place: Place, adapter: Path):
+def test_progress_ends_at_each_files_size_also_when_all_is_there(place: Place, adapter: Path):
     destination = place.open()
     destination.acquire(claim("me"))
-    total = sum(record.size for record in hash_folder(adapter))
     for _ in range(2):
         heard: list[tuple[str, int, int]] = []
         destination.publish(
             "adapter", adapter, hash_folder(adapter), lambda *args, to=heard: to.append(args)
         )
-        assert heard[-1] == (f"adapter to {destination.uri}", total, total)
-        assert [done for _, done, _ in heard] == sorted(done for _, done, _ in heard)
+        for record in [r for r in hash_folder(adapter, "adapter/") if r.size]:
+            done = [d for what, d, _ in heard if what == f"{record.path} to {destination.uri}"]
+            assert done == sorted(done)
+            assert done[-1] == record.size
     destination.release()
 
 
@@ -170,7 +171,7 @@ class _Forgetful:
     def __init__(self) -> None:
         self.content: dict[str, bytes] = {}
 
-    def quick(self) -> _Forgetful:
+    def within(self, seconds: float) -> _Forgetful:
         return self
 
     def get(self, key: str) -> Stored | None:
