@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-from job import packing
+from job import packing, space
 from job.errors import SpecError, Unavailable
 from job.spec import JobSpec
 
@@ -104,7 +104,7 @@ def make_plan(spec: JobSpec, config: Mapping[str, Any], weight_bytes: int, gpu: 
             "weights": weights,
             "activations": activations,
             "reserve": RESERVE if gpu else 0,
-            "disk": _disk(spec, weight_bytes, config),
+            "results": space.results(spec, config, weight_bytes, merged_growth(config)),
         },
     )
 
@@ -116,7 +116,7 @@ def with_smaller_batch(plan: Plan) -> Plan | None:
     """
     if limit := plan.packing.value:
         shorter = Setting(limit // 2, f"rows of {limit} tokens did not fit the GPU's memory")
-        return replace(plan, packing=shorter)
+        return replace(plan, packing=shorter, estimates=_less(plan, (limit // 2) / limit))
     micro = plan.micro_batch_size.value
     whole = micro * plan.gradient_accumulation.value
     smaller = [n for n in range(1, micro // 2 + 1) if whole % n == 0]
@@ -127,7 +127,13 @@ def with_smaller_batch(plan: Plan) -> Plan | None:
         plan,
         micro_batch_size=Setting(size, f"{micro} did not fit the GPU's memory"),
         gradient_accumulation=Setting(whole // size, plan.gradient_accumulation.reason),
+        estimates=_less(plan, size / micro),
     )
+
+
+def _less(plan: Plan, share: float) -> dict[str, int]:
+    """The plan's estimates when only this share of the tokens is worked on at a time."""
+    return plan.estimates | {"activations": int(plan.estimates["activations"] * share)}
 
 
 def storage_format(config: Mapping[str, Any]) -> str:
@@ -279,10 +285,6 @@ def _merge(config: Mapping[str, Any]) -> Setting:
     return Setting("unsloth", "shard by shard over a copy of the base")
 
 
-def _disk(spec: JobSpec, weight_bytes: int, config: Mapping[str, Any]) -> int:
-    """Bytes under the work dir: the base, the merged copy in 16 bits, and a GiB for the rest."""
-    merged = weight_bytes * (3.04 if storage_format(config) == "mxfp4" else 1)
-    if "merged_16bit" not in spec.save:
-        merged = 0
-    base = 0 if spec.model.scheme == "path" else weight_bytes
-    return int(base + merged + GIB)
+def merged_growth(config: Mapping[str, Any]) -> float:
+    """How much larger the merged weights are than the checkpoint's."""
+    return 3.04 if storage_format(config) == "mxfp4" else 1

@@ -13,13 +13,15 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from job import children, cli, publish
+from job import children, cli, publish, space
 from tests.drills.boundaries import kill_before
 
 children.DATA = "tests.drills.preparer"
 children.TRAINER = "tests.drills.trainer"
 children.MERGER = "tests.drills.merger"
 children.VERIFIER = "tests.drills.verifier"
+
+space.REST = 2**20  # caches of compiled kernels, of which there are none
 
 
 def write_report(folder: Path, result: dict[str, Any]) -> None:
