@@ -146,9 +146,13 @@ class Meter:
         self._last = now
         if self._request is None or step >= self.steps:
             return False
-        if len(self._taken) == SKIPPED + MEASURED:
-            return self._calibrated(step)
         limit = self._request["limit"]
+        hopeless = limit is not None and self.used() + self._reserve > limit
+        measured = len(self._taken) - SKIPPED
+        if measured == MEASURED or (measured < MEASURED and hopeless):
+            return self._calibrated(step)
+        if measured < MEASURED:
+            return False
         # One step more, or what follows would not be done in time.
         self.ended = limit is not None and self.used() + self._pace() + self._reserve > limit
         return False

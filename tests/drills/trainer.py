@@ -6,6 +6,7 @@ so that a resume that loses or repeats anything ends with other weights.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import random
@@ -105,11 +106,13 @@ def main(channel: Channel) -> None:
     _pause("eval", order)
     channel.emit("trained", training=_totals(keeper))
     channel.emit("phase", phase="save", message="")
+    _fill("save", order, out)
     toy.model.save_pretrained(out / "adapter")
     channel.emit("artifact", part="adapter")
     if "merged_16bit" in spec.save:
         channel.emit("phase", phase="merge", message="")
         _pause("merge", order)
+        _fill("merge", order, out)
         merge(Path(request["model"]), out / "adapter", out / "merged")
         channel.emit("artifact", part="merged")
 
@@ -131,6 +134,8 @@ def _train(
             point["tokens_per_second"] = 1.0
             channel.emit("step", **point, of=meter.steps, eta_seconds=0)
             keeper.history.append(point)
+            if step == order.get("fills_at"):
+                fill(Path(order["out"]))
             if step == order.get("dies_at"):
                 os.kill(os.getpid(), signal.SIGKILL)
             try:
@@ -177,9 +182,23 @@ def _order(out: Path) -> dict[str, Any]:
     return order
 
 
+def fill(folder: Path) -> None:
+    """Leave no byte free on the disk of this folder."""
+    with contextlib.suppress(OSError), (folder / "ballast").open("wb", buffering=0) as file:
+        for size in (1 << 16, 1):
+            with contextlib.suppress(OSError):
+                while file.write(bytes(size)) == size:
+                    pass
+
+
 def _pause(phase: str, order: dict[str, Any]) -> None:
     if order.get("waits_in") == phase:
         time.sleep(600)
+
+
+def _fill(phase: str, order: dict[str, Any], out: Path) -> None:
+    if order.get("fills_in") == phase:
+        fill(out)
 
 
 if __name__ == "__main__":
