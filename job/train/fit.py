@@ -157,8 +157,8 @@ def shorten(trainer: Any, meter: Meter) -> None:
     trainer.state.max_steps = meter.steps
     schedule = trainer.lr_scheduler
     schedule = getattr(schedule, "scheduler", schedule)  # accelerate's wrapper
-    rates = getattr(schedule, "first_rates", schedule.lr_lambdas)
-    schedule.first_rates = rates
+    # Not kept in the schedule, all of whose attributes go into a checkpoint.
+    rates = trainer.first_rates = getattr(trainer, "first_rates", schedule.lr_lambdas)
     schedule.lr_lambdas = [
         lambda step, rate=rate: rate(warped(step, meter.warps)) for rate in rates
     ]
