@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from job.errors import SpecError, Stopped
 
@@ -23,6 +23,13 @@ SKIPPED = 2  # first steps of a process: kernels are compiled and tuned in them
 MEASURED = 5  # steps after them, whose mean counts
 MARGIN = 1.5
 LOADS = 3
+
+
+class Emitter(Protocol):
+    """What a `job.channel.Channel` is here."""
+
+    def emit(self, kind: str, **fields: Any) -> None: ...
+
 
 Warp = tuple[int, int, int]  # at this step, from so many steps in all, to so many
 
@@ -83,7 +90,7 @@ class Meter:
             `closing` (to write and send the results), `shorten`, `usd_per_hour` (or None), and
             `raise` (the keys to raise); None when the spec names neither time nor money.
         planned: optimizer steps of the spec.
-        emit: takes the event `budget`.
+        channel: takes the event `budget`.
         clock: seconds that only grow.
 
     Attributes:
@@ -95,13 +102,13 @@ class Meter:
         self,
         request: dict[str, Any] | None,
         planned: int,
-        emit: Callable[..., None],
+        channel: Emitter,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.steps = self.planned = planned
         self.ended = False
         self.warps: list[Warp] = []
-        self._request, self._emit, self._clock = request, emit, clock
+        self._request, self._channel, self._clock = request, channel, clock
         self._received = self._loaded = self._last = clock()
         self._reserve = 0.0
         self._taken: list[float] = []
@@ -189,7 +196,7 @@ class Meter:
         self.warps.append((step, self.steps, step + affordable))
         message = f"{needed} Shortened from {self.steps} to {step + affordable} steps."
         self.steps = step + affordable
-        self._emit("warning", message=message)
+        self._channel.emit("warning", message=message)
         return True
 
     def _tell(self, step: int, pace: float, whole: float, *, fits: bool) -> None:
@@ -198,7 +205,7 @@ class Meter:
         cost = round(whole / 3600 * price, 4) if price else None
         money = f", ${cost:,.2f}" if cost is not None else ""
         of = f" of {span(limit)}" if limit is not None else ""
-        self._emit(
+        self._channel.emit(
             "budget",
             message=f"whole run {span(whole)}{of}{money}; {span(pace)} a step, "
             f"{span(self._reserve)} in reserve for what follows",

@@ -29,9 +29,9 @@ class Training:
         self.events: list[dict[str, Any]] = []
         known = {"limit": None, "used": 0.0, "closing": 0.0, "shorten": False}
         known |= {"usd_per_hour": None, "raise": "JOB_MAX_HOURS"}
-        self.meter = Meter(known | request, planned, self._emit, lambda: self.now)
+        self.meter = Meter(known | request, planned, self, lambda: self.now)
 
-    def _emit(self, kind: str, **fields: Any) -> None:
+    def emit(self, kind: str, **fields: Any) -> None:
         self.events.append({"event": kind, **fields})
 
     def begin(self, loading: float = 0, evaluating: float = 0) -> None:

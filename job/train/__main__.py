@@ -73,7 +73,7 @@ def train(channel: Channel, request: dict[str, Any]) -> None:
     set_seed(spec.seed)
 
     rows = data.load_rows(Path(request["rows"]))
-    meter = Meter(request["budget"], rows.steps, channel.emit)
+    meter = Meter(request["budget"], rows.steps, channel)
     data.write_probe(rows, out / "probe.json")
 
     channel.emit("phase", phase="load", message=f"loading the model ({plan['precision']})")

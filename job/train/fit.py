@@ -112,7 +112,7 @@ def fit(
         SpecError: the run will not fit its budget.
         InternalError: the trainer returned before its last step.
     """
-    meter = keeper.meter or Meter(None, trainer.args.max_steps, channel.emit)
+    meter = keeper.meter or Meter(None, trainer.args.max_steps, channel)
     with StopFlag() as stop:
         trainer.add_callback(_watcher(trainer, channel, keeper, stop, meter))
         if resume is not None and keeper.step == meter.steps:

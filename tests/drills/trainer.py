@@ -94,7 +94,7 @@ def main(channel: Channel) -> None:
         Toy(spec.seed),
         Keeper(out / FOLDER, request["run"], spec.checkpoint_minutes, channel),
     )
-    meter = keeper.meter = Meter(request["budget"], spec.max_steps, channel.emit)
+    meter = keeper.meter = Meter(request["budget"], spec.max_steps, channel)
     meter.loaded()
     if request["resume"]:
         keeper.resume(Path(request["resume"]))

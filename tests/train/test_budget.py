@@ -30,7 +30,7 @@ class Ticking:
 def meter(listener: Listener, *, limit: float, shorten: bool) -> Meter:
     request: dict[str, Any] = {"limit": limit, "used": 0.0, "closing": 0.0, "shorten": shorten}
     request |= {"usd_per_hour": None, "raise": "JOB_MAX_HOURS"}
-    return Meter(request, STEPS, listener.emit, Ticking(listener))
+    return Meter(request, STEPS, listener, Ticking(listener))
 
 
 def rates(listener: Listener) -> list[float]:
