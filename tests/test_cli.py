@@ -121,7 +121,7 @@ def test_check_prints_the_plan_and_leaves_nothing(tmp_path):
         f"model: {tmp_path}/model",
         "20 rows",
         "micro_batch_size = 1",
-        "estimate: disk",
+        "still to be written",
     ):
         assert said in ended.stderr
     assert sorted(path.name for path in tmp_path.iterdir()) == ["model", "rows.jsonl"]
