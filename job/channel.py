@@ -7,6 +7,7 @@ other exception is a bug: its traceback is in the log, its exit code is 70.
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import errno
 import json
@@ -95,7 +96,8 @@ def run_child(work: Callable[[Channel], None]) -> None:
     try:
         work(channel)
     except Exception as error:
-        traceback.print_exc()
+        with contextlib.suppress(OSError):  # the log may be on the full disk that is to be told
+            traceback.print_exc()
         failure = as_job_error(error)
         channel.emit(
             "failed",

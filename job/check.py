@@ -77,7 +77,6 @@ def _show_plan(
     say(f"estimated memory: {on_card(plan.estimates) / GIB:.2f} GiB{there}")
     for part in PARTS:
         say(f"  {part:<12}{plan.estimates[part] / GIB:8.2f} GiB")
-    say(f"estimated disk under {spec.work_dir}: {plan.estimates['disk'] / GIB:.2f} GiB")
     tokens = audit["run"]["tokens"]
     seconds = training_seconds(plan, model.config, gpu, tokens)
     if seconds is None:

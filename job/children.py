@@ -10,7 +10,8 @@ from typing import Any
 from job import workplace
 from job.checkpoints import FOLDER, Checkpoint, newest
 from job.child import Child
-from job.errors import CudaOutOfMemory, Stopped
+from job.clock import Clock
+from job.errors import CudaOutOfMemory, SpecError, Stopped
 from job.events import EventLog
 from job.memory import GIB, PARTS, on_card
 from job.mirror import Mirror
@@ -32,6 +33,7 @@ class Children:
         stages: hears of every part that is complete.
         mirror: hears of every checkpoint.
         signals: passes signals on to the child that works.
+        clock: the run's, from which the trainer learns what it may still take.
     """
 
     def __init__(
@@ -43,7 +45,9 @@ class Children:
         stages: Stages,
         mirror: Mirror,
         signals: Signals,
+        clock: Clock,
     ) -> None:
+        self.clock = clock
         self.spec, self.env, self.log, self.record = spec, env, log, record
         self.stages, self.mirror, self.signals = stages, mirror, signals
         self.folder = log.path.parent
@@ -86,7 +90,9 @@ class Children:
         for part in ("adapter", "merged", "report"):
             shutil.rmtree(self.folder / part, ignore_errors=True)
         self.log.enter("import", "waiting until the trainer has imported Unsloth")
+        written = plan.estimates["results"]
         request |= {"plan": plan.values(), "resume": _path(checkpoint)}
+        request["budget"] = self.clock.request(written)
         try:
             self._work(trainer, model, request)
         except CudaOutOfMemory as error:
@@ -97,6 +103,7 @@ class Children:
             self.log.emit("plan", settings=smaller.settings(), estimates=smaller.estimates)
             kept = newest(self.folder / FOLDER, self.spec.spec_hash, self._warn)
             request |= {"plan": smaller.values(), "resume": _path(kept)}
+            request["budget"] = self.clock.request(written)
             try:
                 self._work(self.start(TRAINER), model, request)
             except CudaOutOfMemory as again:
@@ -131,7 +138,7 @@ class Children:
         self.signals.child = child
         try:
             child.run(request)
-        except Stopped:
+        except (Stopped, SpecError):  # the budget does not do: what is kept shall not be lost
             self._finish_mirroring()
             raise
         finally:
@@ -141,12 +148,18 @@ class Children:
 
     def _finish_mirroring(self) -> None:
         """Let the last checkpoint reach the destinations, if the grace and the user allow it."""
-        while self.mirror.is_busy and self.signals.seconds_left() > 0 and not self.signals.hurry:
+
+        def may_wait() -> bool:
+            in_grace = not self.signals.came or self.signals.seconds_left() > 0
+            return in_grace and not self.signals.hurry
+
+        while self.mirror.is_busy and may_wait():
             time.sleep(0.05)
 
     def _relay(self, event: dict[str, Any]) -> None:
         kind = event.pop("event")
         self.log.emit(kind, **event)
+        self.clock.tick()
         if kind == "artifact":
             self.stages.finish_part(event["part"], self.record)
         elif kind == "checkpoint":

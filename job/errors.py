@@ -83,7 +83,7 @@ class UploadFailed(JobError):
 
 
 class Stopped(JobError):
-    """Stopped by a signal."""
+    """Stopped by a signal, or by the end of its budget."""
 
     exit_code, name, retryable = 75, "stopped", True
 

@@ -10,7 +10,7 @@ from typing import Any
 from job.credentials import Credentials
 from job.errors import NotFound
 from job.events import Progress
-from job.preflight import Findings
+from job.preflight import Findings, download_folder
 from job.sources import (
     FetchedDataset,
     FetchedModel,
@@ -89,8 +89,7 @@ def fetch_base(
     Raises:
         JobError: as job.sources.fetch_model.
     """
-    name = spec.model.uri.replace("://", "_").replace("/", "_")
-    into = spec.work_dir / "downloads" / f"{name}_{facts.revision}"
+    into = download_folder(spec, facts.revision)
     return fetch_model(spec.model, facts, into, credentials, progress)
 
 

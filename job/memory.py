@@ -67,6 +67,12 @@ def loaded_bytes(
     return weight_bytes
 
 
+def merged_bytes(config: Mapping[str, Any], weight_bytes: int) -> int:
+    """Bytes of the merged weights, in 16 bits."""
+    growth = MXFP4_IN_16_BITS if storage_format(config) == "mxfp4" else 1
+    return int(weight_bytes * growth)
+
+
 def adapter_parameters(config: Mapping[str, Any], rank: int, targets: tuple[str, ...]) -> int:
     """How many numbers are trained: rank x (inputs + outputs) of each target.
 
@@ -114,12 +120,3 @@ def token_bytes(config: Mapping[str, Any], *, checkpointed: bool) -> int:
 def on_card(estimates: Mapping[str, int]) -> int:
     """Bytes of all parts together, the reserve included."""
     return sum(estimates[part] for part in PARTS)
-
-
-def disk(spec: JobSpec, weight_bytes: int, config: Mapping[str, Any]) -> int:
-    """Bytes under the work dir: the base, the merged copy in 16 bits, and a GiB for the rest."""
-    merged = weight_bytes * (MXFP4_IN_16_BITS if storage_format(config) == "mxfp4" else 1)
-    if "merged_16bit" not in spec.save:
-        merged = 0
-    base = 0 if spec.model.scheme == "path" else weight_bytes
-    return int(base + merged + GIB)

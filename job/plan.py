@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-from job import memory, packing
+from job import memory, packing, space
 from job.errors import SpecError, Unavailable
 from job.memory import GIB, RESERVE, storage_format
 from job.spec import JobSpec
@@ -115,7 +115,7 @@ def make_plan(
         optimizer=optimizer,
         packing=packed,
         merge=_merge(config),
-        estimates=fixed | working | {"disk": memory.disk(spec, weight_bytes, config)},
+        estimates=fixed | working | {"results": space.results(spec, config, weight_bytes)},
     )
 
 
@@ -126,7 +126,7 @@ def with_smaller_batch(plan: Plan) -> Plan | None:
     """
     if limit := plan.packing.value:
         shorter = Setting(limit // 2, f"rows of {limit} tokens did not fit the GPU's memory")
-        return replace(plan, packing=shorter, estimates=_with_activations(plan, 1 / 2))
+        return replace(plan, packing=shorter, estimates=_less(plan, (limit // 2) / limit))
     micro = plan.micro_batch_size.value
     whole = micro * plan.gradient_accumulation.value
     smaller = [n for n in range(1, micro // 2 + 1) if whole % n == 0]
@@ -137,11 +137,12 @@ def with_smaller_batch(plan: Plan) -> Plan | None:
         plan,
         micro_batch_size=Setting(size, f"{micro} did not fit the GPU's memory"),
         gradient_accumulation=Setting(whole // size, plan.gradient_accumulation.reason),
-        estimates=_with_activations(plan, size / micro),
+        estimates=_less(plan, size / micro),
     )
 
 
-def _with_activations(plan: Plan, share: float) -> dict[str, int]:
+def _less(plan: Plan, share: float) -> dict[str, int]:
+    """The plan's estimates when only this share of the tokens is worked on at a time."""
     return plan.estimates | {"activations": int(plan.estimates["activations"] * share)}
 
 

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import shutil
 import subprocess
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from job import space
 from job.credentials import Credentials
-from job.errors import OutOfResources, Unavailable
+from job.errors import Unavailable
 from job.memory import GIB
 from job.plan import Gpu, Plan, make_plan
 from job.sources import ModelFacts, ResolvedDataset, model_facts, resolve_dataset
@@ -65,7 +65,8 @@ def inspect(
     for dataset in train + held_out:
         say(f"dataset: {dataset.source.uri}, {len(dataset.files)} file(s)")
     plan = make_plan(spec, model.config, model.weight_bytes, gpu)
-    require_disk(spec.work_dir, plan.estimates["disk"])
+    for line in space.require(_disk(spec, model, train + held_out)):
+        say(line)
     return Findings(gpu, model, train, held_out, plan)
 
 
@@ -100,16 +101,20 @@ def find_gpu() -> Gpu:
     return Gpu(name, int(total) * mib, int(free) * mib, (int(major), int(minor)), driver)
 
 
-def require_disk(folder: Path, needed: int) -> None:
-    """Fail unless `needed` bytes are free where `folder` is or will be.
+def download_folder(spec: JobSpec, revision: str | None) -> Path:
+    """Where the base model is downloaded to, which all runs of a work dir share."""
+    name = spec.model.uri.replace("://", "_").replace("/", "_")
+    return spec.work_dir / "downloads" / f"{name}_{revision}"
 
-    Raises:
-        OutOfResources: with both numbers.
-    """
-    there = next(path for path in (folder, *folder.parents) if path.exists())  # `check` makes none
-    free = shutil.disk_usage(there).free
-    if free < needed:
-        raise OutOfResources(
-            f"The job needs about {needed / GIB:.1f} GiB under {folder} (JOB_WORK_DIR), "
-            f"and {free / GIB:.1f} GiB are free."
-        )
+
+def _disk(
+    spec: JobSpec, model: ModelFacts, datasets: tuple[ResolvedDataset, ...]
+) -> list[space.Need]:
+    """What the job will write."""
+    download = None
+    if spec.model.scheme != "path":
+        size = sum(size for _, size in model.files)
+        download = (download_folder(spec, model.revision), size)
+    remote = sum(dataset.size for dataset in datasets if dataset.source.scheme != "path")
+    data = (remote, sum(dataset.size for dataset in datasets))
+    return space.needs(spec, model.config, model.weight_bytes, download, data)

@@ -11,7 +11,7 @@ from typing import Any, cast
 
 from job.checkpoints import FOLDER
 from job.errors import InternalError, JobError, Stopped, UploadFailed
-from job.events import EventLog
+from job.events import EventLog, clean
 from job.hashing import FileRecord, hash_folder
 from job.receipt import build_receipt
 from job.record import Record
@@ -99,7 +99,7 @@ class Publisher:
         if "reported" not in self.stages:
             self._write_report()
         hashed = grouped(self.stages.files("reported"))
-        result = self.record.result("done")
+        result = self._result()
         receipts, failures = [], []
         for destination in self.destinations:
             try:
@@ -130,7 +130,7 @@ class Publisher:
                 message = f"{destination.uri}: the failure was not written there: {error.message}"
                 self.log.emit("warning", message=message)
         try:
-            write_report(self.folder / "report", result)
+            write_report(self.folder / "report", clean(result, self.log.redact))
         except Exception as error:  # the reason of the failure must not be lost to its report
             self.log.emit("warning", message=f"the report could not be written: {error!r}")
 
@@ -158,6 +158,11 @@ class Publisher:
         names: dict[str, Part] = {"lora": "adapter", "merged_16bit": "merged"}
         return [names[s] for s in self.spec.save if names[s] in self.record.artifacts]
 
+    def _result(self) -> dict[str, Any]:
+        """What the run came to, without secrets: a prompt may hold one."""
+        result: dict[str, Any] = clean(self.record.result("done"), self.log.redact)
+        return result
+
     def _write_report(self) -> None:
         """Cards and report; from here on no file changes any more."""
         self.log.enter("publish", "writing cards and report")
@@ -166,7 +171,7 @@ class Publisher:
                 f"The trainer ended well, and of {', '.join(self.spec.save)} it only left "
                 f"{', '.join(self._parts()) or 'nothing'}; see trainer.log."
             )
-        result = self.record.result("done")
+        result = self._result()
         for part in self._parts():
             write_card(self.folder / part / CARD, result, part)
         hashed: Hashed = {part: hash_folder(self.folder / part) for part in self._parts()}
@@ -196,7 +201,7 @@ class Publisher:
         return build_receipt(
             run=self.spec.run_name,
             spec_hash=self.spec.spec_hash,
-            spec=self.spec.public(),
+            spec=facts["spec"],
             files=[FileRecord(**file) for file in listed(hashed)],
             facts=kept,
         )

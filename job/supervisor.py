@@ -16,9 +16,11 @@ from typing import Any, Literal
 
 from job import preflight, workplace
 from job.attempts import Attempts
+from job.budget import require_left
 from job.checkpoints import FOLDER, names
 from job.child import child_environment
 from job.children import TRAINER, Children
+from job.clock import Clock
 from job.credentials import Credentials
 from job.errors import InternalError, JobError, OutOfResources, Stopped, UsageError
 from job.events import EventLog, clean
@@ -110,10 +112,11 @@ class Run:
         self.folder = publisher.folder
         self.signals = Signals(spec.stop_grace)
         self.attempts = Attempts(self.folder, spec.max_attempts)
+        self.clock = Clock(spec, self.folder)
         self.mirror = Mirror(self.folder / FOLDER, publisher.destinations, log)
         env = child_environment(environ, self.folder, on_cpu=spec.device == "cpu")
         self.children = Children(
-            spec, env, log, self.record, self.stages, self.mirror, self.signals
+            spec, env, log, self.record, self.stages, self.mirror, self.signals, self.clock
         )
 
     def do(self) -> Outcome:
@@ -185,6 +188,8 @@ class Run:
         )
         if checkpoint:
             workplace.take_over_date(self.folder, checkpoint.run["template_date"])
+            self.clock.take_over(checkpoint.folder)
+        require_left(self.spec, self.clock.used(), self.clock.ended)
         trainer = self.children.start(TRAINER)  # imports Unsloth while data and model are fetched
         datasets = self.prepare(found)
         found = found.knowing(self.spec, self.record.facts["audit"])
@@ -220,7 +225,7 @@ class Run:
     def fetch(self, found: preflight.Findings, datasets: Datasets) -> FetchedModel:
         """Download the base model, and say what this run is made from."""
         self.log.enter("fetch", "downloading the model")
-        model = fetch_base(self.spec, found.model, self.credentials, self.log.progress)
+        model = fetch_base(self.spec, found.model, self.credentials, self.progress_of_fetch)
         described = {
             "uri": found.model.uri,
             "revision": found.model.revision,
@@ -242,6 +247,11 @@ class Run:
             "model": model.revision,
             "rows": self.record.facts["fingerprint"],
         }
+
+    def progress_of_fetch(self, what: str, done: int, total: int) -> None:
+        """Shown, and timed: it tells how fast the network is."""
+        self.clock.fetched(what, done, total)
+        self.log.progress(what, done, total)
 
     def find_base(self) -> FetchedModel:
         """The base that the saved adapter was trained on."""
@@ -270,6 +280,7 @@ class Run:
     def end(self) -> None:
         """Leave nothing running and nothing claimed."""
         self.children.kill()
+        self.clock.write()
         self.mirror.abandon()
         if not self.signals.hurry:
             with self.signals.interruptible():

@@ -10,10 +10,6 @@ from tests.test_spec_refused import CANARY, GOOD, refusal
 
 NOT_YET = {
     "trust_remote_code": "org/name@" + "a" * 40,
-    "max_hours": "1",
-    "max_cost_usd": "1",
-    "gpu_usd_per_hour": "1",
-    "budget_policy": "fail",
     "report_to": "wandb,trackio",
     "webhook_url": "https://host/hook",
 }

@@ -66,6 +66,7 @@ def test_the_defaults_are_the_ones_of_the_reference_recipe():
         "resume": "auto",
         "max_attempts": 3,
         "stop_grace": 25,
+        "budget_policy": "fail",
         "sample_tokens": 512,
         "on_finish": "auto",
         "log_format": "auto",

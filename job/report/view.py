@@ -124,6 +124,9 @@ def _work_tiles(training: Result) -> list[Tile]:
     if steps := training.get("steps"):
         epochs = training.get("epochs")
         note = f"{words.number(float(epochs))} epochs" if epochs else ""
+        planned = training.get("planned_steps") or steps
+        if steps < planned:
+            note = f"shortened from {words.count(planned)} to fit the budget"
         found.append(Tile("Optimizer steps", words.count(steps), note))
     if tokens := training.get("tokens"):
         trained = training.get("trained_tokens")

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from job import space
 from job.credentials import Credentials
 from job.errors import JobError
 from job.memory import GIB
@@ -40,9 +41,10 @@ def describe_model(spec: JobSpec, credentials: Credentials) -> ModelFacts:
 
 
 def disk_estimate(spec: JobSpec, model: ModelFacts) -> int:
-    """Bytes under the work dir; the same on every card."""
-    vast = Gpu("", 2**44, 2**44, CAPABILITY, DRIVER)
-    return make_plan(spec, model.config, model.weight_bytes, vast).estimates["disk"]
+    """Bytes under the work dir; the same on every card. Datasets are not looked at here."""
+    size = model.weight_bytes
+    download = None if spec.model.scheme == "path" else (spec.work_dir / "downloads", size)
+    return sum(need.size for need in space.needs(spec, model.config, size, download, (0, 0)))
 
 
 def offers(spec: JobSpec, model: ModelFacts, gpus: list[dict[str, Any]], cloud: str) -> list[Offer]:

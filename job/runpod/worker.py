@@ -151,7 +151,7 @@ def fitness_checks(environ: Mapping[str, str]) -> list[Callable[[], None]]:
         require_supported(find_gpu())
 
     def disk() -> None:
-        from job.preflight import require_disk
+        from job import space
 
         folder = Path(environ.get("JOB_WORK_DIR") or "/work")
         try:
@@ -160,7 +160,7 @@ def fitness_checks(environ: Mapping[str, str]) -> list[Callable[[], None]]:
             raise OutOfResources(f"JOB_WORK_DIR: {folder} cannot be made: {error}") from None
         if not os.access(folder, os.W_OK):
             raise OutOfResources(f"JOB_WORK_DIR: {folder} cannot be written")
-        require_disk(folder, LEAST_DISK)
+        space.require([space.Need("a job", LEAST_DISK, folder)])
 
     on_cpu = environ.get("JOB_DEVICE", "").strip() == "cpu"
     return [disk] if on_cpu else [gpu_and_driver, disk]

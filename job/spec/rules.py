@@ -15,10 +15,6 @@ DEFAULT_WARMUP = 5  # steps
 # and why any other is refused: a setting is never ignored. Building a feature deletes its line.
 NOT_BUILT: dict[str, tuple[tuple[str, ...], str]] = {
     "trust_remote_code": ((), "no repository's code is run"),
-    "max_hours": ((), "no budget is kept"),
-    "max_cost_usd": ((), "no budget is kept"),
-    "gpu_usd_per_hour": ((), "no budget is kept"),
-    "budget_policy": ((), "no budget is kept"),
     "report_to": (("none",), "the report is written with the results"),
     "webhook_url": ((), "no state is sent anywhere"),
     "JOB_WEBHOOK_SECRET": ((), "no state is sent anywhere"),
@@ -64,7 +60,22 @@ def contradictions(spec: JobSpec) -> Iterator[tuple[tuple[str, ...], str]]:
             ("scheduler", "warmup_steps"),
             "constant has no warm-up; allowed: warmup_steps 0, or constant_with_warmup",
         )
+    yield from _budget(spec)
     yield from _places(spec)
+
+
+def _budget(spec: JobSpec) -> Iterator[tuple[tuple[str, ...], str]]:
+    """Money without a price, and a policy without a budget."""
+    if spec.max_cost_usd and not spec.gpu_usd_per_hour:
+        yield (
+            ("max_cost_usd", "gpu_usd_per_hour"),
+            "money needs the machine's price; allowed: both, or max_hours",
+        )
+    if spec.budget_policy == "shorten" and not (spec.max_hours or spec.max_cost_usd):
+        yield (
+            ("budget_policy", "max_hours", "max_cost_usd"),
+            "there is no budget to shorten for; allowed: fail, or a budget",
+        )
 
 
 def _mix(spec: JobSpec) -> Iterator[tuple[tuple[str, ...], str]]:

@@ -15,9 +15,7 @@ from job.store.hub_client import Asking, ask
 _CHUNK = 8 * 2**20
 
 
-def read(
-    api: HfApi, repo: str, path: str, asking: Asking, revision: str = "main"
-) -> bytes | None:
+def read(api: HfApi, repo: str, path: str, asking: Asking, revision: str = "main") -> bytes | None:
     """A small file at the head of a branch; None when it, branch or repository is not there."""
     try:
         return ask(f"hf://{repo}", asking, lambda: b"".join(_stream(api, repo, path, revision)))

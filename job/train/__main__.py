@@ -13,6 +13,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+from job.budget import Meter
 from job.channel import Channel, run_child
 from job.checkpoints import FOLDER
 from job.errors import Unavailable
@@ -57,7 +58,8 @@ def train(channel: Channel, request: dict[str, Any]) -> None:
 
     The request: `spec` (public keys), `plan` (values), `model` and `rows` (folders), `out` (folder
     for adapter and merged), `base` (name and revision that the adapter shall carry), `run` (goes
-    into each checkpoint), `resume` (the checkpoint to go on from, or null).
+    into each checkpoint), `budget` (see `job.budget.Meter`), `resume` (the checkpoint to go on
+    from, or null).
     """
     from transformers import set_seed
 
@@ -71,6 +73,7 @@ def train(channel: Channel, request: dict[str, Any]) -> None:
     set_seed(spec.seed)
 
     rows = data.load_rows(Path(request["rows"]))
+    meter = Meter(request["budget"], rows.steps, channel)
     data.write_probe(rows, out / "probe.json")
 
     channel.emit("phase", phase="load", message=f"loading the model ({plan['precision']})")
@@ -78,19 +81,22 @@ def train(channel: Channel, request: dict[str, Any]) -> None:
     trainable = load.trainable_parameters(model)
     trainer = fit.make_trainer(spec, plan, model, tokenizer, rows)
     steps = trainer.args.max_steps
+    meter.loaded()
 
     message = f"{steps} steps of {spec.batch_size} rows, {trainable:,} trainable parameters"
     channel.emit("phase", phase="train", message=message)
     keeper = Keeper(out / FOLDER, request["run"], spec.checkpoint_minutes, channel)
+    keeper.meter = meter
     if resume:
         keeper.resume(resume)
     else:
         keeper.evaluated(0, fit.evaluate(trainer, 0, channel))
+    meter.start()
     result = fit.fit(trainer, rows, channel, keeper, resume)
     result |= {
         "trainable_parameters": trainable,
         "eval_loss_before": keeper.evals[0]["loss"] if keeper.evals else None,
-        "eval_loss_after": fit.evaluate(trainer, steps, channel),
+        "eval_loss_after": fit.evaluate(trainer, meter.steps, channel),
         "peak_memory_bytes": merge.peak_memory(),
     }
     channel.emit("trained", training=result)

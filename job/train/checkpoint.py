@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from job import checkpoints
+from job.budget import Meter
 from job.channel import Channel
 from job.errors import Diverged
 
@@ -36,6 +37,7 @@ class Keeper:
     Attributes:
         history: of each step its number, loss, learning rate, gradient norm, tokens per second.
         evals: of each evaluation its step and loss.
+        meter: keeps its plan and its clock in the checkpoints too.
     """
 
     def __init__(self, folder: Path, run: dict[str, Any], minutes: float, channel: Channel) -> None:
@@ -46,12 +48,15 @@ class Keeper:
         self.step = 0
         self.history: list[dict[str, Any]] = []
         self.evals: list[dict[str, Any]] = []
+        self.meter: Meter | None = None
 
     def resume(self, checkpoint: Path) -> None:
         """Take over the progress of an earlier process."""
         progress = json.loads((checkpoint / PROGRESS).read_text(encoding="utf-8"))
         self.step, self._seconds_before = progress["step"], progress["seconds"]
         self.history, self.evals = progress["history"], progress["evals"]
+        if self.meter and progress.get("budget"):
+            self.meter.resume(progress["budget"])
         self._channel.emit("resumed", step=self.step, history=[*self.history], evals=self.evals)
 
     def evaluated(self, step: int, loss: float | None) -> None:
@@ -92,6 +97,7 @@ class Keeper:
                 "seconds": self.seconds(),
                 "history": self.history,
                 "evals": self.evals,
+                "budget": self.meter.facts() if self.meter else None,
             }
             (aside / PROGRESS).write_text(json.dumps(progress), encoding="utf-8")
         self._kept = time.monotonic()

@@ -12,9 +12,10 @@ import time
 from pathlib import Path
 from typing import Any
 
+from job.budget import Meter, warped
 from job.channel import Channel
 from job.data.mask.encode import IGNORED
-from job.errors import Diverged, InternalError, Stopped
+from job.errors import Diverged, InternalError, SpecError, Stopped
 from job.spec import JobSpec
 from job.train.checkpoint import Keeper, load_finished
 from job.train.data import Rows
@@ -106,24 +107,29 @@ def fit(
 
     Raises:
         Diverged: a loss, a gradient norm or a weight is not finite.
-        Stopped: SIGTERM came; the last whole step is done, and kept in a checkpoint.
+        Stopped: SIGTERM came, or the budget ends; the last whole step is done, and kept in a
+            checkpoint.
+        SpecError: the run will not fit its budget.
         InternalError: the trainer returned before its last step.
     """
-    planned = trainer.args.max_steps
+    meter = keeper.meter or Meter(None, trainer.args.max_steps, channel)
     with StopFlag() as stop:
-        trainer.add_callback(_watcher(trainer, channel, keeper, stop))
-        if resume is not None and keeper.step == planned:
+        trainer.add_callback(_watcher(trainer, channel, keeper, stop, meter))
+        if resume is not None and keeper.step == meter.steps:
             load_finished(trainer, resume)  # train() would do one step more
         else:
             trainer.train(resume_from_checkpoint=str(resume) if resume else None)
-    done = trainer.state.global_step
+    done, planned = trainer.state.global_step, meter.steps
+    if meter.ended and done < planned:
+        raise meter.stop(done)
     if stop.is_set and done < planned:
         raise Stopped(f"Stopped by a signal after step {done} of {planned}, which is kept.")
     if done != planned:
         raise InternalError(f"Training ended after step {done} of {planned} for no known reason.")
     return {
         "steps": done,
-        "epochs": round(len(rows.train) / rows.rows_an_epoch, 3),
+        "planned_steps": meter.planned,
+        "epochs": round(len(rows.train) * done / meter.planned / rows.rows_an_epoch, 3),
         "loss_first": keeper.history[0]["loss"],
         "loss_last": keeper.history[-1]["loss"],
         "tokens": int(trainer.state.num_input_tokens_seen),
@@ -142,11 +148,25 @@ def evaluate(trainer: Any, step: int, channel: Channel) -> float | None:
     return loss
 
 
-def _watcher(trainer: Any, channel: Channel, keeper: Keeper, stop: StopFlag) -> Any:
+def shorten(trainer: Any, meter: Meter) -> None:
+    """Have the training end after `meter.steps`, the learning rate included.
+
+    The schedule keeps its own length, and is gone through faster. transformers ends when
+    `state.max_steps` is reached (trainer_callback.py, DefaultFlowCallback).
+    """
+    trainer.state.max_steps = meter.steps
+    schedule = trainer.lr_scheduler
+    schedule = getattr(schedule, "scheduler", schedule)  # accelerate's wrapper
+    # Not kept in the schedule, all of whose attributes go into a checkpoint.
+    rates = trainer.first_rates = getattr(trainer, "first_rates", schedule.lr_lambdas)
+    schedule.lr_lambdas = [
+        lambda step, rate=rate: rate(warped(step, meter.warps)) for rate in rates
+    ]
+
+
+def _watcher(trainer: Any, channel: Channel, keeper: Keeper, stop: StopFlag, meter: Meter) -> Any:
     """A callback that reports each step, has it kept, stops, and fails on numbers that are none."""
     from transformers import TrainerCallback
-
-    steps = trainer.args.max_steps
 
     class Watcher(TrainerCallback):
         def __init__(self) -> None:
@@ -156,6 +176,8 @@ def _watcher(trainer: Any, channel: Channel, keeper: Keeper, stop: StopFlag) -> 
         def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
             self.clock, self.tokens = time.monotonic(), state.num_input_tokens_seen
             keeper.start()
+            if meter.warps:  # by an earlier process
+                shorten(trainer, meter)
 
         def on_log(
             self, args: Any, state: Any, control: Any, logs: dict[str, Any] | None = None, **_: Any
@@ -180,14 +202,20 @@ def _watcher(trainer: Any, channel: Channel, keeper: Keeper, stop: StopFlag) -> 
                 "grad_norm": norm,
                 "tokens_per_second": round(rate, 1),
             }
-            eta = elapsed * (steps - state.global_step)
-            channel.emit("step", **point, of=steps, eta_seconds=round(eta))
+            eta = elapsed * (meter.steps - state.global_step)
+            channel.emit("step", **point, of=meter.steps, eta_seconds=round(eta))
             keeper.history.append(point)
+            try:
+                if meter.stepped(state.global_step):
+                    shorten(trainer, meter)
+            except SpecError:
+                keeper.keep(trainer)  # whoever raises the budget goes on from here
+                raise
             # What follows the last step, an evaluation, may take long enough to lose something.
-            last = state.global_step == steps and trainer.eval_dataset is not None
-            if stop.is_set or last or keeper.is_due():
+            last = state.global_step == meter.steps and trainer.eval_dataset is not None
+            if stop.is_set or meter.ended or last or keeper.is_due():
                 keeper.keep(trainer)
-            if stop.is_set:
+            if stop.is_set or meter.ended:
                 control.should_training_stop = True
 
     return Watcher()

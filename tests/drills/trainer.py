@@ -6,6 +6,7 @@ so that a resume that loses or repeats anything ends with other weights.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import random
@@ -16,9 +17,10 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+from job.budget import Meter
 from job.channel import Channel, run_child
 from job.checkpoints import FOLDER
-from job.errors import Diverged, Stopped
+from job.errors import Diverged, SpecError, Stopped
 from job.spec import read_spec
 from job.train.checkpoint import Keeper
 from job.train.fit import StopFlag
@@ -92,31 +94,37 @@ def main(channel: Channel) -> None:
         Toy(spec.seed),
         Keeper(out / FOLDER, request["run"], spec.checkpoint_minutes, channel),
     )
+    meter = keeper.meter = Meter(request["budget"], spec.max_steps, channel)
+    meter.loaded()
     if request["resume"]:
         keeper.resume(Path(request["resume"]))
         toy.resume(Path(request["resume"]))
     else:
         keeper.evaluated(0, 1.0)
-    _train(channel, toy, keeper, spec.max_steps, order, request["plan"]["micro_batch_size"])
+    meter.start()
+    _train(channel, toy, keeper, meter, order, request["plan"]["micro_batch_size"])
     _pause("eval", order)
     channel.emit("trained", training=_totals(keeper))
     channel.emit("phase", phase="save", message="")
+    _fill("save", order, out)
     toy.model.save_pretrained(out / "adapter")
     channel.emit("artifact", part="adapter")
     if "merged_16bit" in spec.save:
         channel.emit("phase", phase="merge", message="")
         _pause("merge", order)
+        _fill("merge", order, out)
         merge(Path(request["model"]), out / "adapter", out / "merged")
         channel.emit("artifact", part="merged")
 
 
 def _train(
-    channel: Channel, toy: Toy, keeper: Keeper, steps: int, order: dict[str, Any], micro: int
+    channel: Channel, toy: Toy, keeper: Keeper, meter: Meter, order: dict[str, Any], micro: int
 ) -> None:
     with StopFlag() as stop:
         keeper.start()
-        while toy.state.global_step < steps:
-            time.sleep(order.get("step_seconds", 0))
+        while (done := toy.state.global_step) < meter.steps:
+            slow = done >= order.get("slow_from", 10**9)
+            time.sleep(order["slow_seconds"] if slow else order.get("step_seconds", 0))
             loss, step = toy.step(), toy.state.global_step
             if step == order.get("memory_ends_at") and micro > order.get("fits", 0):
                 raise OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
@@ -124,20 +132,35 @@ def _train(
                 raise Diverged(f"Step {step}: loss nan")
             point = {"step": step, "loss": loss, "learning_rate": 1e-3, "grad_norm": 1.0}
             point["tokens_per_second"] = 1.0
-            channel.emit("step", **point, of=steps, eta_seconds=0)
+            channel.emit("step", **point, of=meter.steps, eta_seconds=0)
             keeper.history.append(point)
+            if step == order.get("fills_at"):
+                fill(Path(order["out"]))
             if step == order.get("dies_at"):
                 os.kill(os.getpid(), signal.SIGKILL)
-            if stop.is_set or keeper.is_due():
+            try:
+                meter.stepped(step)
+            except SpecError:
                 keeper.keep(toy)
-            if stop.is_set and step < steps:
-                raise Stopped(f"Stopped by a signal after step {step} of {steps}, which is kept.")
+                raise
+            if stop.is_set or meter.ended or keeper.is_due():
+                keeper.keep(toy)
+            if meter.ended and step < meter.steps:
+                raise meter.stop(step)
+            if stop.is_set and step < meter.steps:
+                raise Stopped(f"Stopped by a signal after step {step}, which is kept.")
 
 
 def _totals(keeper: Keeper) -> dict[str, Any]:
     losses = [point["loss"] for point in keeper.history]
     assert [p["step"] for p in keeper.history] == list(range(1, len(losses) + 1))
-    totals = {"steps": len(losses), "epochs": 1.0, "loss_first": losses[0], "loss_last": losses[-1]}
+    totals = {
+        "steps": len(losses),
+        "planned_steps": keeper.meter.planned,
+        "epochs": 1.0,
+        "loss_first": losses[0],
+        "loss_last": losses[-1],
+    }
     totals |= {"tokens": 10 * len(losses), "seconds": 1.0, "trainable_parameters": 64}
     return totals | {"eval_loss_before": 1.0, "eval_loss_after": 0.5, "peak_memory_bytes": None}
 
@@ -159,9 +182,23 @@ def _order(out: Path) -> dict[str, Any]:
     return order
 
 
+def fill(folder: Path) -> None:
+    """Leave no byte free on the disk of this folder."""
+    with contextlib.suppress(OSError), (folder / "ballast").open("wb", buffering=0) as file:
+        for size in (1 << 16, 1):
+            with contextlib.suppress(OSError):
+                while file.write(bytes(size)) == size:
+                    pass
+
+
 def _pause(phase: str, order: dict[str, Any]) -> None:
     if order.get("waits_in") == phase:
         time.sleep(600)
+
+
+def _fill(phase: str, order: dict[str, Any], out: Path) -> None:
+    if order.get("fills_in") == phase:
+        fill(out)
 
 
 if __name__ == "__main__":

@@ -15,6 +15,7 @@ from datasets import Dataset
 from peft import LoraConfig, get_peft_model
 from tokenizers import Tokenizer, models
 
+from job.budget import Meter
 from job.data.build import run_length
 from job.spec import JobSpec, read_spec
 from job.train import fit
@@ -83,6 +84,7 @@ def training(
     resume: Path | None = None,
     micro_batch: int = 2,
     held_out: int = 3,
+    meter: Meter | None = None,
     **keys: Any,
 ) -> dict[str, Any]:
     """From a fresh model to the result of `fit`, as the trainer process does it."""
@@ -112,10 +114,13 @@ def training(
         patch.setattr(trl, "SFTTrainer", PlainLoss)
         trainer = fit.make_trainer(job, plan, model, tokenizer, ordered(job, held_out))
     keeper = Keeper(folder / "checkpoints", RUN, job.checkpoint_minutes, listener)
+    keeper.meter = meter
     if resume:
         keeper.resume(resume)
     else:
         keeper.evaluated(0, fit.evaluate(trainer, 0, listener))
+    if meter:
+        meter.start()
     result = fit.fit(trainer, ordered(job, held_out), listener, keeper, resume)
     result["weights"] = {
         name: p.detach().clone() for name, p in model.named_parameters() if p.requires_grad
