@@ -145,7 +145,7 @@ def _load_merged(result: Result) -> str:
 
 
 def _results(result: Result) -> list[tuple[str, str]]:
-    skip = {"Device", "Peak memory", "Training time", "Time in all"}
+    skip = {"Peak memory", "Training time", "Time in all"}
     found = [
         (f"{tile.label} ({tile.note})" if tile.note else tile.label, tile.value)
         for tile in view.tiles(result)
