@@ -92,14 +92,16 @@ def _plot(
 def _figure(panels: list[Panel], heights: list[float], resumed: int | None, width: float) -> Any:
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
+    from matplotlib.layout_engine import ConstrainedLayoutEngine
     from matplotlib.ticker import MaxNLocator
 
     height = (1.35 if width == WIDE else 1.15) * sum(heights) * (1.3 if max(heights) == 1 else 0.85)
-    figure = Figure(figsize=(width, height + 0.6), layout="constrained")
+    layout = ConstrainedLayoutEngine(w_pad=0.03, h_pad=0.06)
+    figure = Figure(figsize=(width, height + 0.6), layout=layout)
     FigureCanvasAgg(figure)
-    figure.get_layout_engine().set(w_pad=0.03, h_pad=0.06)
     ratios = {"height_ratios": heights}
-    grid = figure.subplots(len(panels), 1, sharex=True, squeeze=False, gridspec_kw=ratios)[:, 0]
+    grid: Any = figure.subplots(len(panels), 1, sharex=True, squeeze=False, gridspec_kw=ratios)
+    grid = grid[:, 0]
     for axes, panel in zip(grid, panels, strict=True):
         label = panel(axes)
         # Above the panel and level: read without turning the head, and no width is lost.

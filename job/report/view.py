@@ -43,7 +43,7 @@ def headline(result: Result) -> Headline:
     training = result.get("training") or {}
     before, after = training.get("eval_loss_before"), training.get("eval_loss_after")
     if words.finite(before) and words.finite(after):
-        return _held_out(before, after)
+        return _held_out(before, after, _best(training))
     losses = words.change(training.get("loss_first"), training.get("loss_last"))
     return Headline(
         "good",
@@ -54,14 +54,23 @@ def headline(result: Result) -> Headline:
     )
 
 
-def _held_out(before: float, after: float) -> Headline:
+def _best(training: Result) -> str:
+    """Where the held-out loss was lowest, if not at the end; else ""."""
+    best, evals = training.get("best_step"), training.get("evals") or []
+    lowest = next((point["loss"] for point in evals if point["step"] == best), None)
+    if lowest is None or best == evals[-1]["step"]:
+        return ""
+    return f" It was lowest after step {best}: {words.loss(lowest)}; what is published is the last."
+
+
+def _held_out(before: float, after: float, best: str) -> Headline:
     losses = words.change(before, after)
     if after < before:
         return Headline(
             "good",
             "Finished",
             f"Held-out loss fell by {words.share(before - after, before)}: {losses}",
-            "Measured before and after training on rows that were not trained on.",
+            f"Measured on rows that were not trained on.{best}",
         )
     return Headline(
         "warn",

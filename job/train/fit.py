@@ -18,6 +18,8 @@ from job.errors import Diverged, InternalError, Stopped
 from job.spec import JobSpec
 from job.train.checkpoint import Keeper, load_finished
 from job.train.data import Rows
+from job.train.evaluate import accuracy_options, evaluate, steps_between
+from job.train.merge import peak_memory
 
 
 class StopFlag:
@@ -92,7 +94,7 @@ def make_trainer(
     if plan["packing"]:
         return packed_trainer(plan["packing"], **options)
     collator = DataCollatorForSeq2Seq(tokenizer, padding=True, label_pad_token_id=IGNORED)
-    return SFTTrainer(**options, data_collator=collator)
+    return SFTTrainer(**options, **accuracy_options(on_cpu), data_collator=collator)
 
 
 def fit(
@@ -131,22 +133,14 @@ def fit(
     }
 
 
-def evaluate(trainer: Any, step: int, channel: Channel) -> float | None:
-    """Mean loss over the held-out rows, each row weighing the same; None without such rows."""
-    if trainer.eval_dataset is None:
-        return None
-    loss = float(trainer.evaluate()["eval_loss"])
-    if not math.isfinite(loss):
-        raise Diverged(f"The loss on the held-out rows is {loss} at step {step}.")
-    channel.emit("eval", step=step, loss=loss)
-    return loss
-
-
 def _watcher(trainer: Any, channel: Channel, keeper: Keeper, stop: StopFlag) -> Any:
     """A callback that reports each step, has it kept, stops, and fails on numbers that are none."""
     from transformers import TrainerCallback
 
     steps = trainer.args.max_steps
+    between: set[int] = set()
+    if trainer.eval_dataset is not None:
+        between = steps_between(steps, len(trainer.train_dataset), len(trainer.eval_dataset))
 
     class Watcher(TrainerCallback):
         def __init__(self) -> None:
@@ -180,13 +174,19 @@ def _watcher(trainer: Any, channel: Channel, keeper: Keeper, stop: StopFlag) -> 
                 "grad_norm": norm,
                 "tokens_per_second": round(rate, 1),
             }
+            if (memory := peak_memory()) is not None:
+                point["memory_bytes"] = memory
             eta = elapsed * (steps - state.global_step)
             channel.emit("step", **point, of=steps, eta_seconds=round(eta))
             keeper.history.append(point)
-            # What follows the last step, an evaluation, may take long enough to lose something.
+            # An evaluation that follows may take long enough to lose something.
             last = state.global_step == steps and trainer.eval_dataset is not None
-            if stop.is_set or last or keeper.is_due():
+            look = state.global_step in between
+            if stop.is_set or last or look or keeper.is_due():
                 keeper.keep(trainer)
+            if look and not stop.is_set:
+                keeper.evaluated(evaluate(trainer, state.global_step, channel))
+                self.clock = time.monotonic()
             if stop.is_set:
                 control.should_training_stop = True
 

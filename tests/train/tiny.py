@@ -17,7 +17,7 @@ from tokenizers import Tokenizer, models
 
 from job.data.build import run_length
 from job.spec import JobSpec, read_spec
-from job.train import fit
+from job.train import evaluate, fit
 from job.train.checkpoint import Keeper
 from job.train.data import Rows
 
@@ -115,7 +115,7 @@ def training(
     if resume:
         keeper.resume(resume)
     else:
-        keeper.evaluated(0, fit.evaluate(trainer, 0, listener))
+        keeper.evaluated(evaluate.evaluate(trainer, 0, listener))
     result = fit.fit(trainer, ordered(job, held_out), listener, keeper, resume)
     result["weights"] = {
         name: p.detach().clone() for name, p in model.named_parameters() if p.requires_grad
