@@ -46,7 +46,8 @@ MAY_IMPORT: dict[str, set[str]] = {
     },
     "record": {"events", "spec"},
     "workplace": {"spec"},
-    "train": {"channel", "checkpoints", "data", "spec"},
+    "train": {"channel", "checkpoints", "data", "languages", "spec"},
+    "report": {"languages"},
     "plan": {"packing", "spec"},
     "packing": {"spec"},
     "sources": {"credentials", "hashing"},
@@ -74,6 +75,7 @@ LIBRARIES: dict[str, set[str]] = {
     "huggingface_hub": {"sources", "store"},
     "httpx": {"sources", "store"},
     "matplotlib": {"report"},
+    "py3langid": {"languages"},
     "rich": {"report"},
     "runpod": {"runpod"},
 }

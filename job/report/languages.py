@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from job.report import words
+
 Sample = dict[str, Any]
 
 
@@ -32,7 +34,9 @@ def found(answer: Sample) -> str:
     language = answer.get("language")
     if not language:
         return ""
-    return str(language["name"] or "language not clear")
+    share = language.get("share")
+    partly = f" {words.share(share, 1)}" if share is not None and share < 1 else ""
+    return f"{language['name'] or 'language not clear'}{partly}"
 
 
 def decoding(sample: Sample) -> str:
