@@ -24,7 +24,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     },
     "supervisor": {
         *{"attempts", "child", "children", "inputs", "mirror", "preflight", "publish", "record"},
-        *{"signals", "stages", "workplace"},
+        *{"signals", "stages", "webhook", "workplace"},
         *{"checkpoints", "credentials", "events", "sources", "spec", "store"},
     },
     "children": {
@@ -37,6 +37,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "checkpoints": {"disk", "hashing"},
     "attempts": {"disk"},
     "events": {"disk"},
+    "webhook": {"events", "sources"},
     "child": {"events"},
     "preflight": {"credentials", "plan", "sources", "spec", "store"},
     "data": {"channel", "disk", "hashing", "spec"},
@@ -73,7 +74,7 @@ LIBRARIES: dict[str, set[str]] = {
     "boto3": {"sources", "store"},
     "botocore": {"sources", "store"},
     "huggingface_hub": {"sources", "store"},
-    "httpx": {"sources", "store"},
+    "httpx": {"sources", "store", "webhook"},
     "matplotlib": {"report"},
     "py3langid": {"languages"},
     "rich": {"report"},

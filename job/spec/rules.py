@@ -20,8 +20,6 @@ NOT_BUILT: dict[str, tuple[tuple[str, ...], str]] = {
     "gpu_usd_per_hour": ((), "no budget is kept"),
     "budget_policy": ((), "no budget is kept"),
     "report_to": (("none",), "the report is written with the results"),
-    "webhook_url": ((), "no state is sent anywhere"),
-    "JOB_WEBHOOK_SECRET": ((), "no state is sent anywhere"),
     "on_finish": (("auto", "exit"), "the process exits"),
 }
 

@@ -1,8 +1,8 @@
 """How well held-out rows are predicted: mean loss and, where it costs no memory, token accuracy.
 
 Packed training computes both from a few thousand tokens' logits at a time (job.train.head). All
-other models are evaluated by the HF Trainer, a row at a time; Unsloth computes their loss on a GPU
-without logits, so there is no accuracy there. On a CPU logits exist anyhow.
+other models are evaluated by the HF Trainer, a row at a time; Unsloth computes their loss without
+giving the logits away, so there is no accuracy.
 """
 
 from __future__ import annotations
@@ -11,7 +11,6 @@ import math
 from typing import Any
 
 from job.channel import Channel
-from job.data.mask.encode import IGNORED
 from job.errors import Diverged
 
 PARTS = 4  # a long training is evaluated at each quarter
@@ -71,20 +70,3 @@ def summary(evals: list[dict[str, Any]]) -> dict[str, Any]:
         "best_step": best["step"],
         "evals": evals,
     }
-
-
-def accuracy_options(on_cpu: bool) -> dict[str, Any]:
-    """What SFTTrainer takes to report accuracy; on a GPU it would hold a row's logits for it."""
-    if not on_cpu:
-        return {}
-    return {
-        "compute_metrics": _accuracy,
-        "preprocess_logits_for_metrics": lambda logits, labels: logits.argmax(-1),
-    }
-
-
-def _accuracy(found: Any) -> dict[str, float]:
-    """Of predictions and labels, both (rows, tokens): each predicts the label one place on."""
-    predicted, labels = found.predictions[:, :-1], found.label_ids[:, 1:]
-    trained = labels != IGNORED
-    return {"accuracy": float((predicted == labels)[trained].mean())}

@@ -18,7 +18,7 @@ from job.errors import Diverged, InternalError, Stopped
 from job.spec import JobSpec
 from job.train.checkpoint import Keeper, load_finished
 from job.train.data import Rows
-from job.train.evaluate import accuracy_options, evaluate, steps_between
+from job.train.evaluate import evaluate, steps_between
 from job.train.merge import peak_memory
 
 
@@ -94,7 +94,7 @@ def make_trainer(
     if plan["packing"]:
         return packed_trainer(plan["packing"], **options)
     collator = DataCollatorForSeq2Seq(tokenizer, padding=True, label_pad_token_id=IGNORED)
-    return SFTTrainer(**options, **accuracy_options(on_cpu), data_collator=collator)
+    return SFTTrainer(**options, data_collator=collator)
 
 
 def fit(

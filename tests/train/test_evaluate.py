@@ -6,11 +6,10 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-import numpy as np
 import pytest
 
 from job.errors import Diverged
-from job.train.evaluate import accuracy_options, evaluate, steps_between, summary
+from job.train.evaluate import evaluate, steps_between, summary
 from tests.train.tiny import Listener, training
 
 
@@ -28,16 +27,6 @@ def test_the_best_evaluation_is_named() -> None:
     assert summary([])["eval_loss_after"] is None
 
 
-def test_accuracy_counts_trained_tokens_only_each_against_the_place_before() -> None:
-    labels = np.array([[-100, -100, 5, 6, 7], [-100, 8, 9, -100, -100]])
-    predicted = np.array([[1, 5, 6, 0, 0], [8, 0, 0, 0, 0]])
-    found = accuracy_options(True)["compute_metrics"](
-        SimpleNamespace(predictions=predicted, label_ids=labels)
-    )
-    assert found["accuracy"] == pytest.approx(3 / 5)
-    assert accuracy_options(False) == {}
-
-
 def test_a_loss_that_is_none_ends_the_run() -> None:
     trainer: Any = SimpleNamespace(eval_dataset=[1], evaluate=lambda: {"eval_loss": float("nan")})
     with pytest.raises(Diverged, match="step 3"):
@@ -50,6 +39,5 @@ def test_looking_between_changes_nothing_of_the_training(tmp_path: Path) -> None
     training(tmp_path / "blind", blind, max_steps=16, lora_dropout=0.1, held_out=0)
     looks = [event for event in seen.events if event["event"] == "eval"]
     assert [event["step"] for event in looks] == [0, 4, 8, 12]
-    assert all(0 <= event["accuracy"] <= 1 for event in looks)
     assert len({event["loss"] for event in looks}) == 4
     assert seen.losses() == blind.losses()
