@@ -160,6 +160,8 @@ def _work_tiles(training: Result) -> list[Tile]:
 def _time_tiles(result: Result, training: Result) -> list[Tile]:
     total = sum((result.get("timings") or {}).values())
     tokens, seconds = training.get("tokens"), training.get("seconds")
+    if training.get("resumed_from"):  # the phases are those of the last start alone
+        total = 0
     if not seconds:
         return [Tile("Time in all", words.duration(total), "all phases")] if total else []
     notes = [
