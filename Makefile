@@ -63,7 +63,11 @@ docs: setup
 
 # --- tests --------------------------------------------------------------------------------------
 
-.PHONY: test drills test-gpu
+.PHONY: browser test drills test-gpu
+
+# The browser that opens the report in the tests, for machines without a `chromium` of their own.
+browser: setup
+	$(PY) -m playwright install --with-deps chromium
 
 test: setup
 	$(PY) examples/smollm2.py '$(DEMO)/model'

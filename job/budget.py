@@ -142,6 +142,10 @@ class Meter:
             closing = LOADS * (self._loaded - self._received) + float(self._request["closing"])
             self._reserve = MARGIN * closing + self._last - self._loaded
 
+    def evaluated(self) -> None:
+        """Held-out rows were evaluated between two steps, which belongs to neither."""
+        self._last = self._clock()
+
     def stepped(self, step: int) -> bool:
         """A step is done. True when the training has just been shortened.
 

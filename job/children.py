@@ -123,6 +123,7 @@ class Children:
             "adapter": str(self.folder / "adapter"),
             "merged": str(merged) if merged else None,
             "probe": str(self.folder / "probe.json"),
+            "efforts": list(self.record.facts.get("audit", {}).get("reasoning_effort", {})),
         }
         self.log.enter("verify", "loading what was saved in a fresh process")
         self._work(self.start(VERIFIER), model, request)

@@ -30,6 +30,7 @@ TRANSIENT = frozenset({"progress"})
 FINAL = frozenset({"done", "failed"})
 # The newest value of each of these makes up status.json.
 STATUS_FIELDS = ("phase", "step", "of", "loss", "tokens_per_second", "eta_seconds")
+STATUS_VERSION = 1  # of what status.json holds
 
 
 def now() -> str:
@@ -66,7 +67,7 @@ class EventLog:
         self.path = folder / "events.jsonl"
         self.phase = "start"
         self._status_path = folder / "status.json"
-        self._status: Event = {"state": "running"}
+        self._status: Event = {"version": STATUS_VERSION, "state": "running"}
         self.redact = redact
         self._listeners = list(listeners)
         self._lock = threading.Lock()
@@ -114,6 +115,10 @@ class EventLog:
             self._status["state"] = event["event"]
         if event["event"] != "eval":  # whose loss is that of other rows
             self._status.update({key: event[key] for key in STATUS_FIELDS if key in event})
+        if event["event"] == "step" and {"step", "of"} <= event.keys():
+            self._status["percent"] = round(100 * event["step"] / event["of"], 1)
+        elif event["event"] == "checkpoint":
+            self._status["checkpoint"] = event["step"]
         replace_text(self._status_path, json.dumps(self._status))
 
 

@@ -33,6 +33,7 @@ from job.sources import FetchedModel
 from job.spec import JobSpec
 from job.stages import Stages
 from job.store import open_destination
+from job.webhook import told
 
 Command = Literal["run", "merge", "publish"]
 
@@ -76,7 +77,8 @@ def run_job(
     ]
     publisher = Publisher(spec, log.path.parent, destinations, log, record, stages)
     run = Run(spec, credentials, environ, log, publisher, command)
-    with workplace.one_process(run.folder), run.signals.handled():
+    hook = told(spec.webhook_url, spec.run_name, credentials.webhook_secret, log)
+    with workplace.one_process(run.folder), hook, run.signals.handled():
         try:
             return run.do()
         except UsageError:  # nothing was begun, so there is nothing to report

@@ -29,7 +29,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "supervisor": {
         *{"attempts", "child", "children", "inputs", "mirror", "preflight", "publish", "record"},
         *{"budget", "clock"},
-        *{"signals", "stages", "workplace"},
+        *{"signals", "stages", "webhook", "workplace"},
         *{"checkpoints", "credentials", "events", "sources", "spec", "store"},
     },
     "children": {
@@ -42,6 +42,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "checkpoints": {"disk", "hashing"},
     "attempts": {"disk"},
     "events": {"disk"},
+    "webhook": {"events", "sources"},
     "child": {"events"},
     "preflight": {"credentials", "memory", "plan", "sources", "space", "spec", "store"},
     "clock": {"budget", "disk", "spec"},
@@ -53,7 +54,8 @@ MAY_IMPORT: dict[str, set[str]] = {
     },
     "record": {"events", "spec"},
     "workplace": {"spec"},
-    "train": {"budget", "channel", "checkpoints", "data", "spec"},
+    "train": {"budget", "channel", "checkpoints", "data", "languages", "spec"},
+    "report": {"languages"},
     "cards": {"memory", "plan", "spec"},
     "plan": {"memory", "packing", "space", "spec"},
     "memory": {"spec"},
@@ -78,8 +80,9 @@ LIBRARIES: dict[str, set[str]] = {
     "boto3": {"sources", "store"},
     "botocore": {"sources", "store"},
     "huggingface_hub": {"sources", "store"},
-    "httpx": {"runpod", "sources", "store"},
+    "httpx": {"runpod", "sources", "store", "webhook"},
     "matplotlib": {"report"},
+    "py3langid": {"languages"},
     "rich": {"report"},
     "runpod": {"runpod"},
 }

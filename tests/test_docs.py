@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import json
 import re
 import shlex
 import tomllib
@@ -238,3 +239,18 @@ def test_every_event_is_in_the_table_with_its_fields():
     assert {kind for kind, _ in found} == set(listed)
     for kind, fields in found:
         assert fields <= set(re.findall(r"`(\w+)`", listed[kind])), kind
+
+
+def test_the_schema_of_the_events_has_the_kinds_and_fields_of_the_table():
+    schema = json.loads((ROOT / "docs" / "events.schema.json").read_text(encoding="utf-8"))
+    kinds = [kind["properties"] for kind in schema["oneOf"]]
+    found = {kind["event"]["const"]: set(kind) - {"time", "event"} for kind in kinds}
+    listed = {}
+    for row in cells(section(ARCHITECTURE, "## Events")):
+        fields = re.sub(r"\([^)]*\)", "", row[1]).partition(": ")[0]
+        listed[row[0].strip("`")] = set(re.findall(r"`(\w+)`", fields))
+    assert found == listed
+    assert all(kind["additionalProperties"] is False for kind in schema["oneOf"])
+    assert all(
+        {"type", "enum"} & set(kind[name]) for kind in kinds for name in set(kind) - {"event"}
+    )

@@ -87,7 +87,9 @@ def test_the_status_is_the_newest_value_of_each_thing(stream):
     status = stream.status()
     assert status.pop("time") == stream.kept()[-1]["time"]
     assert status == {
+        "version": 1,
         "state": "running",
+        "percent": 3.3,
         "phase": "train",
         "step": 2,
         "of": 60,
@@ -197,3 +199,12 @@ def test_a_line_that_a_kill_cut_off_does_not_spoil_the_next_one(tmp_path):
     torn, whole = (tmp_path / "events.jsonl").read_text().splitlines()
     assert torn.endswith('"st')
     assert json.loads(whole)["message"] == "started again"
+
+
+def test_the_status_tells_how_far_the_run_is_and_what_is_kept(stream):
+    stream.log.emit("step", step=15, of=60, loss=2.5, tokens_per_second=540.0, eta_seconds=81)
+    stream.log.emit("checkpoint", step=15, seconds=0.4)
+    status = stream.status()
+    assert (status["version"], status["state"], status["percent"]) == (1, "running", 25.0)
+    assert (status["step"], status["of"], status["checkpoint"]) == (15, 60, 15)
+    assert (status["loss"], status["tokens_per_second"], status["eta_seconds"]) == (2.5, 540.0, 81)

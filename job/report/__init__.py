@@ -29,23 +29,23 @@ __all__ = [
 def write_report(folder: Path, result: dict[str, Any]) -> None:
     """Write the report of a finished or failed run into `folder` (made when missing).
 
-    Leaves index.html always; loss.png, samples.json and data.json when the run got that far;
-    README.md (the model card) when it is done. Parts that `result` lacks are left out, so a run
-    that failed in its first phase has a page too.
+    Leaves index.html and result.json always; loss.png, speed.png, samples.json and data.json when
+    the run got that far; README.md (the model card) when it is done. Parts that `result` lacks are
+    left out, so a run that failed in its first phase has a page too.
     """
     from job.report.page import render_page
-    from job.report.plots import plots_for_screens
+    from job.report.plots import draw_plots
 
     folder.mkdir(parents=True, exist_ok=True)
-    training = result.get("training") or {}
-    plots = plots_for_screens(training)
-    if plots:
-        (folder / "loss.png").write_bytes(plots["light"])
+    plots = draw_plots(result.get("training") or {})
+    for plot in plots:
+        (folder / f"{plot.name}.png").write_bytes(plot.png)
     (folder / "index.html").write_text(render_page(result, plots), encoding="utf-8")
-    for name, part in (("samples.json", "samples"), ("data.json", "audit")):
-        if result.get(part):
-            text = json.dumps(result[part], ensure_ascii=False, indent=2)
-            (folder / name).write_text(text + "\n", encoding="utf-8")
+    parts = {"result": result, "samples": result.get("samples"), "data": result.get("audit")}
+    for name, part in parts.items():
+        if part:
+            text = json.dumps(part, ensure_ascii=False, indent=2)
+            (folder / f"{name}.json").write_text(text + "\n", encoding="utf-8")
     if result.get("status") == "done":
         merged = "merged_16bit" in result["spec"].get("save", "")
         write_card(folder / "README.md", result, "merged" if merged else "adapter")

@@ -10,19 +10,11 @@ from typing import Any
 
 import yaml
 
+from job.languages import LANGUAGES
 from job.report import audit, view, words
 
 Result = dict[str, Any]
 # ISO 639-1 codes of languages that datasets name in English; the Hub wants codes.
-LANGUAGES = {
-    "arabic": "ar", "bengali": "bn", "chinese": "zh", "czech": "cs", "danish": "da",
-    "dutch": "nl", "english": "en", "finnish": "fi", "french": "fr", "german": "de",
-    "greek": "el", "hebrew": "he", "hindi": "hi", "hungarian": "hu", "indonesian": "id",
-    "italian": "it", "japanese": "ja", "korean": "ko", "norwegian": "no", "persian": "fa",
-    "polish": "pl", "portuguese": "pt", "romanian": "ro", "russian": "ru", "spanish": "es",
-    "swahili": "sw", "swedish": "sv", "thai": "th", "turkish": "tr", "ukrainian": "uk",
-    "urdu": "ur", "vietnamese": "vi",
-}  # fmt: skip
 SAMPLE_CHARACTERS = 800
 CARD_SETTINGS = (
     "precision", "max_seq_length", "train_on", "lora_r", "lora_alpha", "lora_dropout",
@@ -145,7 +137,7 @@ def _load_merged(result: Result) -> str:
 
 
 def _results(result: Result) -> list[tuple[str, str]]:
-    skip = {"Device", "Peak memory", "Training time", "Time in all"}
+    skip = {"Peak memory", "Training time", "Time in all"}
     found = [
         (f"{tile.label} ({tile.note})" if tile.note else tile.label, tile.value)
         for tile in view.tiles(result)

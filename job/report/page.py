@@ -2,25 +2,27 @@
 
 from __future__ import annotations
 
-import base64
+import itertools
 import re
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup, escape
 
-from job.report import audit, view, words
+from job.report import audit, languages, view, words
+from job.report.plots import Plot
 
 Result = dict[str, Any]
 
 
-def render_page(result: Result, plots: dict[str, bytes]) -> str:
+def render_page(result: Result, plots: Sequence[Plot]) -> str:
     """The report as HTML.
 
     Args:
         result: what the supervisor knows of the run, done or failed.
-        plots: the loss plot as PNG by the screen it is for (see plots.py and page.css).
+        plots: of `job.report.plots.draw_plots`.
     """
     failure = result.get("failure") if result["status"] != "done" else None
     return (
@@ -34,8 +36,10 @@ def render_page(result: Result, plots: dict[str, bytes]) -> str:
             first_step=view.first_step(failure) if failure else "",
             tiles=view.tiles(result),
             plots=plots,
-            samples=result.get("samples") or [],
-            data=audit.facts(result.get("audit")),
+            resumed=view.resumed(result),
+            samples=_by_prompt(result.get("samples") or []),
+            languages=languages.sentence(result.get("samples") or []),
+            data=_with_bars(audit.facts(result.get("audit"))),
             datasets=result.get("datasets") or [],
             plan=view.settings(result.get("plan")),
             estimates=view.estimates(result.get("plan")),
@@ -51,11 +55,6 @@ def render_page(result: Result, plots: dict[str, bytes]) -> str:
     )
 
 
-def data_uri(png: bytes) -> str:
-    """An image as part of the page itself."""
-    return "data:image/png;base64," + base64.b64encode(png).decode("ascii")
-
-
 def _environment() -> Environment:
     environment = Environment(
         loader=PackageLoader("job.report", ""),
@@ -65,13 +64,13 @@ def _environment() -> Environment:
         lstrip_blocks=True,
     )
     environment.filters.update(
-        data_uri=data_uri,
         count=words.count,
         size=words.size,
-        duration=words.duration,
         number=words.number,
         answer=words.answer_text,
         stop=words.stop_reason,
+        language=languages.found,
+        decoding=languages.decoding,
         codes=_codes,
     )
     return environment
@@ -88,10 +87,27 @@ def _settings(spec: Result) -> dict[str, Any]:
     return {key: value for key, value in spec.items() if value not in empty and key != "prompts"}
 
 
-def _bars(timings: dict[str, float]) -> list[tuple[str, float, float]]:
-    """The phases as (name, seconds, percent of the longest one)."""
+def _bars(timings: dict[str, float]) -> list[tuple[str, float, str]]:
+    """The phases as (name, percent of the longest one, time)."""
     longest = max(timings.values(), default=0.0) or 1.0
-    return [(name, seconds, 100 * seconds / longest) for name, seconds in timings.items()]
+    return [
+        (name, 100 * seconds / longest, words.duration(seconds))
+        for name, seconds in timings.items()
+    ]
+
+
+def _with_bars(data: dict[str, Any]) -> dict[str, Any]:
+    """The audit's facts with the lengths as (name, percent of the most, rows)."""
+    lengths = [
+        (name, percent, f"{words.count(rows)} rows") for name, rows, percent in data["lengths"]
+    ]
+    return data | {"lengths": lengths}
+
+
+def _by_prompt(samples: list[Result]) -> list[tuple[list[Result], list[Result]]]:
+    """The samples as (prompt, its answers by how they were made)."""
+    groups = itertools.groupby(samples, key=lambda sample: sample["prompt"])
+    return [(prompt, list(variants)) for prompt, variants in groups]
 
 
 def _files(files: list[Result]) -> list[tuple[str, int, list[Result]]]:
@@ -102,12 +118,12 @@ def _files(files: list[Result]) -> list[tuple[str, int, list[Result]]]:
     return [(part, sum(file["size"] for file in found), found) for part, found in parts.items()]
 
 
-def _outputs(result: Result) -> list[tuple[str, str]]:
-    """Where a finished run is, for each destination."""
+def _outputs(result: Result) -> list[tuple[str, list[tuple[str, str]]]]:
+    """Where a finished run is, as (destination, its places)."""
     if result["status"] != "done":
         return []
     found = []
     for uri in words.items(result["spec"].get("output")):
         base = uri if uri.startswith("hf://") else f"{uri.rstrip('/')}/{result['run']}"
-        found += view.places(base, result["spec"].get("save", ""))
+        found.append((base, view.places(base, result["spec"].get("save", ""))))
     return found

@@ -1,111 +1,217 @@
-"""The loss plot: training loss, held-out loss and learning rate over the steps, as PNG."""
+"""The plots of a run over its optimizer steps: as PNG beside the page, as SVG inside it.
+
+Inside the page the letters are text and the colours are the page's own, so that one drawing does
+for light, dark and paper; only a narrow screen has its own, with letters large enough to read.
+"""
 
 from __future__ import annotations
 
 import io
-from collections.abc import Sequence
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from job.report import words
 
-# Ink, faint ink, grid, paper, training, held-out, learning rate; told apart also by people who do
-# not see red and green (Okabe and Ito 2008), and by line style and marker.
-LIGHT = ("#1c2127", "#5b6570", "#e3e7eb", "#ffffff", "#0072b2", "#d55e00", "#7d8791")
-DARK = ("#e6e9ec", "#9aa5b1", "#2c343d", "#161b21", "#56b4e9", "#f0a05a", "#7d8791")
+# The colours of page.css in light. Training, held-out and the rest are told apart also by people
+# who do not see red and green (Okabe and Ito 2008), and by line style and marker.
+INK, FAINT, GRID = "#1c2127", "#5b6570", "#dfe4e9"
+TRAIN, HELD, CALM = "#0072b2", "#d55e00", "#7d8791"
+VARIABLES = {
+    INK: "var(--ink)",
+    FAINT: "var(--faint)",
+    GRID: "var(--line)",
+    TRAIN: "var(--train)",
+    HELD: "var(--held)",
+    CALM: "var(--calm)",
+}
+WIDE, NARROW = 11.5, 4.5  # inches
+STEPS = "optimizer step (count)"
+
+Panel = Callable[[Any], str]  # draws on axes, returns the name and unit of its y axis
 
 
-def plots_for_screens(training: dict[str, Any]) -> dict[str, bytes]:
-    """The plot for light and dark pages, wide and narrow; empty when there is nothing to draw."""
-    variants = {
-        "light": loss_plot(training),
-        "dark": loss_plot(training, dark=True),
-        "phone": loss_plot(training, narrow=True),
-        "dark-phone": loss_plot(training, dark=True, narrow=True),
-    }
-    return {name: plot for name, plot in variants.items() if plot}
+@dataclass(frozen=True)
+class Plot:
+    """One figure. `wide` and `narrow` are SVG elements, `png` is for those who take it along."""
+
+    name: str  # also the name of the PNG
+    title: str
+    wide: str
+    narrow: str
+    png: bytes
 
 
-def loss_plot(training: dict[str, Any], dark: bool = False, narrow: bool = False) -> bytes | None:
-    """Draw the curves of a run.
+def draw_plots(training: dict[str, Any]) -> list[Plot]:
+    """All plots that there is something to draw for, the most important first.
 
     Args:
-        training: the result's "training": "history" of {"step", "loss", "learning_rate"};
-            optionally "evals" of {"step", "loss"}, else "eval_loss_before" and
-            "eval_loss_after" are drawn at the first and last step.
-        dark: for a dark page.
-        narrow: for a phone, where a wide plot's letters would be too small to read.
-
-    Returns:
-        PNG bytes, 1280 x 800 pixels (narrow: 672 x 704), or None when no step has a finite loss.
+        training: the result's "training": "history" of {"step", "loss", "learning_rate",
+            "tokens_per_second", "memory_bytes"}; optionally "evals" of {"step", "loss"}, else
+            "eval_loss_before" and "eval_loss_after" are drawn at the first and last step;
+            "best_step" and "resumed_from" are marked.
     """
     history = [point for point in training.get("history") or [] if words.finite(point.get("loss"))]
     if not history:
-        return None
+        return []
+    resumed = training.get("resumed_from")
+    evals = eval_points(training)
+    loss: list[Panel] = [
+        lambda axes: _draw_losses(axes, history, evals, training.get("best_step")),
+        lambda axes: _draw_rates(axes, history),
+    ]
+    plots = [_plot("loss", "Loss and learning rate", loss, [3.4, 1], resumed)]
+    speed: list[Panel] = []
+    if series(history, "tokens_per_second"):
+        speed.append(lambda axes: _draw_speed(axes, history))
+    if series(history, "memory_bytes"):
+        speed.append(lambda axes: _draw_memory(axes, history))
+    if speed:
+        title = "Throughput and memory" if len(speed) > 1 else "Throughput"
+        plots.append(_plot("speed", title, speed, [1.0] * len(speed), resumed))
+    return plots
+
+
+def series(history: list[Any], key: str) -> list[tuple[int, float]]:
+    """The finite values of one field as (step, value)."""
+    return [(point["step"], point[key]) for point in history if words.finite(point.get(key))]
+
+
+def _plot(
+    name: str, title: str, panels: list[Panel], heights: list[float], resumed: int | None
+) -> Plot:
+    wide = _figure(panels, heights, resumed, WIDE)
+    png = io.BytesIO()
+    # No software version and no date: the same run gives the same bytes.
+    wide.savefig(png, format="png", dpi=125, facecolor="white", metadata={"Software": None})
+    narrow = _figure(panels, heights, resumed, NARROW)
+    return Plot(name, title, _svg(wide, name), _svg(narrow, f"{name}-narrow"), png.getvalue())
+
+
+def _figure(panels: list[Panel], heights: list[float], resumed: int | None, width: float) -> Any:
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
+    from matplotlib.layout_engine import ConstrainedLayoutEngine
     from matplotlib.ticker import MaxNLocator
 
-    ink, faint, grid, paper, *colors = DARK if dark else LIGHT
-    shape = (4.2, 4.4) if narrow else (8, 5)
-    figure = Figure(figsize=shape, dpi=160, facecolor=paper, layout="constrained")
+    height = (1.35 if width == WIDE else 1.15) * sum(heights) * (1.3 if max(heights) == 1 else 0.85)
+    layout = ConstrainedLayoutEngine(w_pad=0.03, h_pad=0.06)
+    figure = Figure(figsize=(width, height + 0.6), layout=layout)
     FigureCanvasAgg(figure)
-    losses, rates = figure.subplots(2, 1, sharex=True, gridspec_kw={"height_ratios": [4, 1]})
-    _draw_losses(losses, history, eval_points(training), colors)
-    _draw_rates(rates, history, colors[2])
-    for axes in (losses, rates):
-        axes.set_facecolor(paper)
-        axes.grid(color=grid, linewidth=0.8)
+    ratios = {"height_ratios": heights}
+    grid: Any = figure.subplots(len(panels), 1, sharex=True, squeeze=False, gridspec_kw=ratios)
+    grid = grid[:, 0]
+    for axes, panel in zip(grid, panels, strict=True):
+        label = panel(axes)
+        # Above the panel and level: read without turning the head, and no width is lost.
+        axes.set_title(label, loc="left", fontsize=10, color=FAINT, pad=7, gid="axis-y")
+        axes.set_facecolor("none")
+        axes.grid(axis="y", color=GRID, linewidth=0.9)
         axes.set_axisbelow(True)
-        axes.tick_params(colors=faint, labelsize=9, length=0)
+        axes.tick_params(colors=FAINT, labelsize=10, length=0)
         axes.spines[:].set_visible(False)
-        axes.xaxis.label.set_color(ink)
-        axes.yaxis.label.set_color(ink)
-    rates.xaxis.set_major_locator(MaxNLocator(integer=True, steps=[1, 2, 5, 10]))
-    losses.legend(frameon=False, labelcolor=ink, fontsize=9)
-    buffer = io.BytesIO()
-    # No software version and no date: the same run gives the same bytes.
-    figure.savefig(buffer, format="png", metadata={"Software": None})
-    return buffer.getvalue()
+        axes.margins(x=0.015)
+        if resumed:
+            axes.axvline(resumed + 0.5, color=CALM, linewidth=1, linestyle=(0, (2, 3)))
+    if resumed:
+        grid[0].annotate(
+            f"resumed after step {resumed}",
+            (resumed + 0.5, 1),
+            xycoords=("data", "axes fraction"),
+            xytext=(4, -2),
+            textcoords="offset points",
+            va="top",
+            fontsize=9,
+            color=FAINT,
+        )
+    grid[-1].spines["bottom"].set(visible=True, color=GRID)
+    grid[-1].set_xlabel(STEPS, fontsize=10, color=FAINT, gid="axis-x")
+    grid[-1].xaxis.set_major_locator(MaxNLocator(integer=True, steps=[1, 2, 5, 10]))
+    return figure
 
 
-def _draw_losses(axes: Any, history: list[Any], evals: list[Any], colors: Sequence[str]) -> None:
+def _svg(figure: Any, name: str) -> str:
+    """The figure as an element of the page: text as text, colours as the page's variables."""
+    from matplotlib import rc_context
+
+    buffer = io.StringIO()
+    with rc_context({"svg.fonttype": "none", "svg.hashsalt": name}):
+        figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None})
+    svg = buffer.getvalue()
+    svg = svg[svg.index("<svg") :].strip()
+    svg = re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.DOTALL)
+    svg = re.sub(r"<!--.*?-->", "", svg, flags=re.DOTALL)
+    svg = re.sub(r'( xmlns(:xlink)?="[^"]*"| version="[^"]*")', "", svg, count=3)
+    svg = re.sub(r'(<svg[^>]*?) width="[^"]*"', r"\1", svg, count=1)
+    svg = re.sub(r'(<svg[^>]*?) height="[^"]*"', r"\1", svg, count=1)
+    svg = svg.replace("xlink:href", "href")
+    svg = re.sub(r'id="(axis-[xy])"', r'class="\1"', svg)
+    # Ids are one for a page; only those that are pointed at are kept, under the figure's name.
+    used = set(re.findall(r"#([\w-]+)", svg))
+    svg = re.sub(r' id="([^"]+)"', lambda m: m[0] if m[1] in used else "", svg)
+    svg = re.sub(r"font-family: [^;\"]*; ", "", svg)
+    svg = re.sub(r"<style.*?</style>", "", svg, flags=re.DOTALL)
+    for color, variable in VARIABLES.items():
+        svg = svg.replace(color, variable)
+    return re.sub(r"\n\s*", "\n", svg)
+
+
+def _draw_losses(axes: Any, history: list[Any], evals: list[Any], best: int | None) -> str:
     steps = [point["step"] for point in history]
     losses = [point["loss"] for point in history]
-    few = len(steps) < 8
-    if few:
-        axes.plot(steps, losses, color=colors[0], linewidth=2, marker="o", label="training")
+    if len(steps) < 8:
+        axes.plot(steps, losses, color=TRAIN, linewidth=2, marker="o", label="training")
     else:
-        axes.plot(steps, losses, color=colors[0], linewidth=1, alpha=0.35, label="training, a step")
+        axes.plot(steps, losses, color=TRAIN, linewidth=1, alpha=0.35, label="training, a step")
         smooth = smoothed(losses)
-        axes.plot(steps, smooth, color=colors[0], linewidth=2.2, label="training, smoothed")
+        axes.plot(steps, smooth, color=TRAIN, linewidth=2.4, label="training, smoothed")
     if evals:
-        axes.plot(
-            [step for step, _ in evals],
-            [loss for _, loss in evals],
-            color=colors[1],
-            linestyle="--",
-            marker="D",
-            markersize=6,
-            label="held-out rows",
-        )
-    axes.set_ylabel("loss (nats per token)")
+        at, values = [step for step, _ in evals], [loss for _, loss in evals]
+        style = {"linestyle": (0, (5, 3)), "marker": "D", "markersize": 5.5, "linewidth": 1.6}
+        axes.plot(at, values, color=HELD, label="held-out rows", **style)
+        if best in at:
+            lowest = (best, values[at.index(best)])
+            axes.plot(*lowest, "o", ms=13, mfc="none", mec=HELD, mew=1.4, label="best")
+    axes.legend(frameon=False, labelcolor=INK, fontsize=10, loc="upper right")
+    return "loss (nats per token)"
 
 
-def _draw_rates(axes: Any, history: list[Any], color: str) -> None:
-    points = [point for point in history if words.finite(point.get("learning_rate"))]
-    axes.plot(
-        [point["step"] for point in points],
-        [point["learning_rate"] for point in points],
-        color=color,
-        linewidth=1.6,
-        marker="" if len(points) > 1 else "o",
-    )
+def _draw_rates(axes: Any, history: list[Any]) -> str:
+    points = series(history, "learning_rate")
+    exponent = _exponent(max((rate for _, rate in points), default=0.0))
+    _line(axes, [(step, rate / 10.0**exponent) for step, rate in points], CALM)
     axes.set_ylim(bottom=0)
-    axes.ticklabel_format(axis="y", style="sci", scilimits=(0, 0))
-    axes.yaxis.get_offset_text().set_fontsize(8)
-    axes.yaxis.get_offset_text().set_color(color)
-    axes.set_ylabel("learning rate\n(no unit)")
-    axes.set_xlabel("optimizer step (count)")
+    return f"learning rate (× 10{_raised(exponent)}, no unit)"
+
+
+def _draw_speed(axes: Any, history: list[Any]) -> str:
+    points = series(history, "tokens_per_second")
+    _line(axes, points, TRAIN)
+    axes.set_ylim(bottom=0, top=1.15 * max(value for _, value in points) or 1)
+    axes.yaxis.set_major_formatter(lambda value, _: words.count(value))
+    return "throughput (tokens per second)"
+
+
+def _draw_memory(axes: Any, history: list[Any]) -> str:
+    points = [(step, value / 1e9) for step, value in series(history, "memory_bytes")]
+    _line(axes, points, HELD)
+    axes.set_ylim(bottom=0, top=1.15 * max(value for _, value in points) or 1)
+    return "memory, peak so far (GB)"
+
+
+def _line(axes: Any, points: list[tuple[int, float]], color: str) -> None:
+    marker = "" if len(points) > 1 else "o"
+    steps, values = [step for step, _ in points], [value for _, value in points]
+    axes.plot(steps, values, color=color, linewidth=1.8, marker=marker)
+
+
+def _exponent(value: float) -> int:
+    return int(f"{value:e}".split("e")[1]) if value else 0
+
+
+def _raised(number: int) -> str:
+    return str(number).translate(str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹"))
 
 
 def eval_points(training: dict[str, Any]) -> list[tuple[int, float]]:

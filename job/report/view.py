@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
-from job.report import words
+from job.report import languages, words
 from job.report.advice import ADVICE
 
 Result = dict[str, Any]
@@ -43,7 +43,7 @@ def headline(result: Result) -> Headline:
     training = result.get("training") or {}
     before, after = training.get("eval_loss_before"), training.get("eval_loss_after")
     if words.finite(before) and words.finite(after):
-        return _held_out(before, after)
+        return _held_out(before, after, _best(training))
     losses = words.change(training.get("loss_first"), training.get("loss_last"))
     return Headline(
         "good",
@@ -54,14 +54,23 @@ def headline(result: Result) -> Headline:
     )
 
 
-def _held_out(before: float, after: float) -> Headline:
+def _best(training: Result) -> str:
+    """Where the held-out loss was lowest, if not at the end; else ""."""
+    best, evals = training.get("best_step"), training.get("evals") or []
+    lowest = next((point["loss"] for point in evals if point["step"] == best), None)
+    if lowest is None or best == evals[-1]["step"]:
+        return ""
+    return f" It was lowest after step {best}: {words.loss(lowest)}; what is published is the last."
+
+
+def _held_out(before: float, after: float, best: str) -> Headline:
     losses = words.change(before, after)
     if after < before:
         return Headline(
             "good",
             "Finished",
             f"Held-out loss fell by {words.share(before - after, before)}: {losses}",
-            "Measured before and after training on rows that were not trained on.",
+            f"Measured on rows that were not trained on.{best}",
         )
     return Headline(
         "warn",
@@ -70,6 +79,15 @@ def _held_out(before: float, after: float) -> Headline:
         "On rows it had not seen the model got no better. Fewer steps or a lower learning rate "
         "are the first things to try.",
     )
+
+
+def resumed(result: Result) -> str:
+    """That an earlier start did a part of the training, and how much; "" when none did."""
+    step = (result.get("training") or {}).get("resumed_from")
+    if not step:
+        return ""
+    done = words.count(step)
+    return f"Resumed: an earlier start was cut off; training went on after step {done}."
 
 
 def what_was_done(result: Result) -> str:
@@ -81,7 +99,8 @@ def what_was_done(result: Result) -> str:
         names = ", ".join(words.short_name(dataset["uri"]) for dataset in datasets)
         text += f" on {words.count(rows)} rows of {names}" if rows else f" on {names}"
     rank = result["spec"].get("lora_r")
-    return text + (f" · LoRA rank {rank}" if rank else "")
+    device = (result.get("device") or {}).get("name")
+    return text + (f" · LoRA rank {rank}" if rank else "") + (f" · {device}" if device else "")
 
 
 def training_sets(result: Result) -> list[Result]:
@@ -100,61 +119,77 @@ def tiles(result: Result) -> list[Tile]:
     training = result.get("training") or {}
     found = [
         *_loss_tiles(training),
+        *_language_tile(result),
         *_work_tiles(training),
         *_time_tiles(result, training),
-        *_device_tiles(result),
+        _memory_tile(result),
     ]
     return [tile for tile in found if tile.value]
 
 
 def _loss_tiles(training: Result) -> list[Tile]:
-    pairs = (
-        ("Training loss", "first → last step", "loss_first", "loss_last"),
-        ("Held-out loss", "before → after", "eval_loss_before", "eval_loss_after"),
-    )
-    return [
-        Tile(label, words.change(training[a], training.get(b)), note)
-        for label, note, a, b in pairs
-        if training.get(a) is not None
-    ]
+    found = []
+    if training.get("loss_first") is not None:
+        losses = words.change(training["loss_first"], training.get("loss_last"))
+        found.append(Tile("Training loss", losses, "first → last step"))
+    before, after = training.get("eval_loss_before"), training.get("eval_loss_after")
+    if before is not None:
+        found.append(Tile("Held-out loss", words.change(before, after), "before → after"))
+        found.append(
+            Tile("Perplexity", words.perplexities(before, after), "held out, before → after")
+        )
+    right, then = training.get("eval_accuracy_before"), training.get("eval_accuracy_after")
+    if words.finite(right):
+        ends = [words.share(value, 1) for value in (right, then) if words.finite(value)]
+        shares = "\u00a0→\u00a0".join(ends)
+        found.append(Tile("Next token right", shares, "held out, before → after"))
+    return found
 
 
 def _work_tiles(training: Result) -> list[Tile]:
-    found = []
-    if steps := training.get("steps"):
-        epochs = training.get("epochs")
-        note = f"{words.number(float(epochs))} epochs" if epochs else ""
-        planned = training.get("planned_steps") or steps
-        if steps < planned:
-            note = f"shortened from {words.count(planned)} to fit the budget"
-        found.append(Tile("Optimizer steps", words.count(steps), note))
-    if tokens := training.get("tokens"):
-        trained = training.get("trained_tokens")
-        note = f"{words.share(trained, tokens)} of them trained on" if trained else ""
-        found.append(Tile("Tokens seen", words.count(tokens), note))
-    return found
+    steps, tokens, epochs = (training.get(key) for key in ("steps", "tokens", "epochs"))
+    if not steps:
+        return []
+    planned = training.get("planned_steps") or steps
+    notes = [
+        f"shortened from {words.count(planned)} to fit the budget" if steps < planned else "",
+        f"{words.count(tokens)} tokens" if tokens else "",
+        f"{words.number(float(epochs))} epochs" if epochs else "",
+    ]
+    return [Tile("Optimizer steps", words.count(steps), _and(notes))]
 
 
 def _time_tiles(result: Result, training: Result) -> list[Tile]:
-    found = []
-    if seconds := training.get("seconds"):
-        tokens = training.get("tokens")
-        note = f"{words.count(tokens / seconds)} tokens/s" if tokens else ""
-        found.append(Tile("Training time", words.duration(seconds), note))
-    if timings := result.get("timings"):
-        found.append(Tile("Time in all", words.duration(sum(timings.values())), "all phases"))
-    return found
+    total = sum((result.get("timings") or {}).values())
+    tokens, seconds = training.get("tokens"), training.get("seconds")
+    if training.get("resumed_from"):  # the phases are those of the last start alone
+        total = 0
+    if not seconds:
+        return [Tile("Time in all", words.duration(total), "all phases")] if total else []
+    notes = [
+        f"{words.count(tokens / seconds)} tokens/s" if tokens else "",
+        f"{words.duration(total)} in all phases" if total else "",
+    ]
+    return [Tile("Training time", words.duration(seconds), _and(notes))]
 
 
-def _device_tiles(result: Result) -> list[Tile]:
-    device = result.get("device") or {}
-    memory = device.get("memory_gb")
+def _and(notes: list[str]) -> str:
+    return ", ".join(note for note in notes if note)
+
+
+def _memory_tile(result: Result) -> Tile:
+    memory = (result.get("device") or {}).get("memory_gb")
     peak = (result.get("training") or {}).get("peak_memory_bytes")
     of = f"of {memory:.0f} GB" if memory else ""
-    return [
-        Tile("Peak memory", words.size(peak) if peak else "", of),
-        Tile("Device", device.get("name") or "", f"{memory:.0f} GB" if memory and not peak else ""),
-    ]
+    return Tile("Peak memory", words.size(peak) if peak else "", of)
+
+
+def _language_tile(result: Result) -> list[Tile]:
+    shares = languages.shares(result.get("samples") or [])
+    if not shares:
+        return []
+    counts = [f"{right}\u00a0of\u00a0{of}" for right, of in shares.values()]
+    return [Tile("Reasons in the language asked", " → ".join(counts), " → ".join(shares))]
 
 
 def first_step(failure: Result) -> str:

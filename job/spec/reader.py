@@ -206,5 +206,5 @@ def _without_effect(
                 yield f"{known[key].name}: {not_built(key)}"
     secret = "JOB_WEBHOOK_SECRET"  # noqa: S105 - a name
     for name in (secret, f"{secret}_FILE"):
-        if environ.get(name, "").strip():
-            yield f"{name}: {not_built(secret)}"
+        if environ.get(name, "").strip() and spec.webhook_url is None:
+            yield f"{name}: signs nothing without JOB_WEBHOOK_URL; set that too, or leave it unset"

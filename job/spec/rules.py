@@ -16,8 +16,6 @@ DEFAULT_WARMUP = 5  # steps
 NOT_BUILT: dict[str, tuple[tuple[str, ...], str]] = {
     "trust_remote_code": ((), "no repository's code is run"),
     "report_to": (("none",), "the report is written with the results"),
-    "webhook_url": ((), "no state is sent anywhere"),
-    "JOB_WEBHOOK_SECRET": ((), "no state is sent anywhere"),
 }
 
 

@@ -64,7 +64,7 @@ def train(channel: Channel, request: dict[str, Any]) -> None:
     from transformers import set_seed
 
     from job.spec import read_spec
-    from job.train import data, fit, load, merge
+    from job.train import data, evaluate, fit, load, merge
     from job.train.checkpoint import Keeper
 
     spec = read_spec({"JOB_SPEC": json.dumps(request["spec"])})
@@ -90,13 +90,13 @@ def train(channel: Channel, request: dict[str, Any]) -> None:
     if resume:
         keeper.resume(resume)
     else:
-        keeper.evaluated(0, fit.evaluate(trainer, 0, channel))
+        keeper.evaluated(evaluate.evaluate(trainer, 0, channel))
     meter.start()
     result = fit.fit(trainer, rows, channel, keeper, resume)
+    keeper.evaluated(evaluate.evaluate(trainer, meter.steps, channel))
     result |= {
         "trainable_parameters": trainable,
-        "eval_loss_before": keeper.evals[0]["loss"] if keeper.evals else None,
-        "eval_loss_after": fit.evaluate(trainer, meter.steps, channel),
+        **evaluate.summary(keeper.evals),
         "peak_memory_bytes": merge.peak_memory(),
     }
     channel.emit("trained", training=result)

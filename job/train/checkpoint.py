@@ -36,7 +36,7 @@ class Keeper:
 
     Attributes:
         history: of each step its number, loss, learning rate, gradient norm, tokens per second.
-        evals: of each evaluation its step and loss.
+        evals: of each evaluation its step, loss and accuracy.
         meter: keeps its plan and its clock in the checkpoints too.
     """
 
@@ -59,10 +59,10 @@ class Keeper:
             self.meter.resume(progress["budget"])
         self._channel.emit("resumed", step=self.step, history=[*self.history], evals=self.evals)
 
-    def evaluated(self, step: int, loss: float | None) -> None:
-        """Remember the loss on the held-out rows, where there are such rows."""
-        if loss is not None:
-            self.evals.append({"step": step, "loss": loss})
+    def evaluated(self, point: dict[str, Any] | None) -> None:
+        """Remember how held-out rows were predicted, where there are such rows."""
+        if point is not None:
+            self.evals.append(point)
 
     def start(self) -> None:
         """The clock starts with the first step: what comes before is soon done again."""

@@ -19,6 +19,8 @@ from job.errors import Diverged, InternalError, SpecError, Stopped
 from job.spec import JobSpec
 from job.train.checkpoint import Keeper, load_finished
 from job.train.data import Rows
+from job.train.evaluate import evaluate, steps_between
+from job.train.merge import peak_memory
 
 
 class StopFlag:
@@ -137,17 +139,6 @@ def fit(
     }
 
 
-def evaluate(trainer: Any, step: int, channel: Channel) -> float | None:
-    """Mean loss over the held-out rows, each row weighing the same; None without such rows."""
-    if trainer.eval_dataset is None:
-        return None
-    loss = float(trainer.evaluate()["eval_loss"])
-    if not math.isfinite(loss):
-        raise Diverged(f"The loss on the held-out rows is {loss} at step {step}.")
-    channel.emit("eval", step=step, loss=loss)
-    return loss
-
-
 def shorten(trainer: Any, meter: Meter) -> None:
     """Have the training end after `meter.steps`, the learning rate included.
 
@@ -167,6 +158,12 @@ def shorten(trainer: Any, meter: Meter) -> None:
 def _watcher(trainer: Any, channel: Channel, keeper: Keeper, stop: StopFlag, meter: Meter) -> Any:
     """A callback that reports each step, has it kept, stops, and fails on numbers that are none."""
     from transformers import TrainerCallback
+
+    between: set[int] = set()
+    if trainer.eval_dataset is not None:
+        between = steps_between(
+            trainer.args.max_steps, len(trainer.train_dataset), len(trainer.eval_dataset)
+        )
 
     class Watcher(TrainerCallback):
         def __init__(self) -> None:
@@ -202,6 +199,8 @@ def _watcher(trainer: Any, channel: Channel, keeper: Keeper, stop: StopFlag, met
                 "grad_norm": norm,
                 "tokens_per_second": round(rate, 1),
             }
+            if (memory := peak_memory()) is not None:
+                point["memory_bytes"] = memory
             eta = elapsed * (meter.steps - state.global_step)
             channel.emit("step", **point, of=meter.steps, eta_seconds=round(eta))
             keeper.history.append(point)
@@ -211,11 +210,17 @@ def _watcher(trainer: Any, channel: Channel, keeper: Keeper, stop: StopFlag, met
             except SpecError:
                 keeper.keep(trainer)  # whoever raises the budget goes on from here
                 raise
-            # What follows the last step, an evaluation, may take long enough to lose something.
+            # An evaluation that follows may take long enough to lose something.
             last = state.global_step == meter.steps and trainer.eval_dataset is not None
-            if stop.is_set or meter.ended or last or keeper.is_due():
+            look = state.global_step in between and state.global_step < meter.steps
+            ending = stop.is_set or meter.ended
+            if ending or last or look or keeper.is_due():
                 keeper.keep(trainer)
-            if stop.is_set or meter.ended:
+            if look and not ending:
+                keeper.evaluated(evaluate(trainer, state.global_step, channel))
+                self.clock = time.monotonic()
+                meter.evaluated()
+            if ending:
                 control.should_training_stop = True
 
     return Watcher()

@@ -11,7 +11,7 @@ from typing import Any
 
 from job.train.attention import AttentionBlock, AttentionWeights, Documents, Linear
 from job.train.experts import ExpertBlock, ExpertWeights
-from job.train.head import HeadLoss
+from job.train.head import HeadLoss, head_scores
 from job.train.packed import Packed
 
 
@@ -37,6 +37,30 @@ class PackedGptOss:
         Returns:
             The scalar to call `backward` on, and the loss of each trained token.
         """
+        x, at, target = self._through(row)
+        norm = self.model.norm
+        loss, losses = HeadLoss.apply(
+            x, at, target, norm.weight, norm.variance_epsilon, self.head.weight, 1.0 / items
+        )
+        return loss, losses
+
+    def document_scores(self, row: Packed) -> list[tuple[float, int, int]]:
+        """Of each document: mean loss of its trained tokens, how many are right, how many."""
+        import torch
+
+        with torch.no_grad():
+            x, at, target = self._through(row)
+            norm = self.model.norm
+            losses, right = head_scores(
+                x, at, target, norm.weight, norm.variance_epsilon, self.head.weight
+            )
+        bounds = torch.searchsorted(row.at, row.starts.long()).tolist()
+        return [
+            (float(losses[i:j].mean()), int(right[i:j].sum()), j - i) for i, j in pairwise(bounds)
+        ]
+
+    def _through(self, row: Packed) -> tuple[Any, Any, Any]:
+        """The row after the last layer, and on the same device its trained places and tokens."""
         device = self.head.weight.device
         ids, positions, starts, at, target = (
             t.to(device, non_blocking=True)
@@ -47,20 +71,7 @@ class PackedGptOss:
         docs = Documents(starts, row.longest, cos[0].contiguous(), sin[0].contiguous())
         for layer in self.layers:
             x = layer(x, docs)
-        norm = self.model.norm
-        loss, losses = HeadLoss.apply(
-            x, at, target, norm.weight, norm.variance_epsilon, self.head.weight, 1.0 / items
-        )
-        return loss, losses
-
-    def document_losses(self, row: Packed) -> list[float]:
-        """Mean loss of each document's trained tokens."""
-        import torch
-
-        with torch.no_grad():
-            _, losses = self.loss(row, 1)
-        bounds = torch.searchsorted(row.at, row.starts.long()).tolist()
-        return [float(losses[i:j].mean()) for i, j in pairwise(bounds)]
+        return x, at, target
 
 
 class _Layer:

@@ -50,3 +50,19 @@ class HeadLoss(torch.autograd.Function):
     def backward(ctx: Any, dloss: Any, _: Any) -> tuple[Any, ...]:
         (dx,) = ctx.saved_tensors
         return (dx * dloss.to(dx.dtype), *[None] * 6)
+
+
+def head_scores(x: Any, at: Any, target: Any, norm: Any, eps: float, head: Any) -> tuple[Any, Any]:
+    """What `HeadLoss` finds at each trained place, without a gradient.
+
+    Returns:
+        The losses (M,) float32, and whether the likeliest token is the right one, (M,) bool.
+    """
+    normed = glue.rms_norm(x[at], norm, eps)
+    losses, right = [], []
+    for i in range(0, len(at), CHUNK):
+        logits, wanted = normed[i : i + CHUNK] @ head.T, target[i : i + CHUNK]
+        right.append(logits.argmax(-1) == wanted)
+        losses.append(glue.cross_entropy(logits, wanted, 1.0))
+        del logits
+    return torch.cat(losses), torch.cat(right)

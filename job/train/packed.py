@@ -117,11 +117,15 @@ def packed_trainer(limit: int, **options: Any) -> Any:
             return total
 
         def evaluate(self) -> dict[str, float]:
-            """Mean loss of the held-out rows, each weighing the same."""
-            means: list[float] = []
+            """Mean loss of the held-out rows, each weighing the same, and token accuracy."""
+            scores: list[tuple[float, int, int]] = []
             rows = list(self.eval_dataset)
             for part in split([len(row["input_ids"]) for row in rows], limit):
-                means += self.packed.document_losses(pack([rows[i] for i in part]))
-            return {"eval_loss": math.fsum(means) / len(means)}
+                scores += self.packed.document_scores(pack([rows[i] for i in part]))
+            means, right, trained = zip(*scores, strict=True)
+            return {
+                "eval_loss": math.fsum(means) / len(means),
+                "eval_accuracy": sum(right) / sum(trained),
+            }
 
     return PackedTrainer()

@@ -45,7 +45,9 @@ def main(channel: Channel) -> None:
     spec = read_spec({"JOB_SPEC": json.dumps(request["spec"])})
     torch.manual_seed(spec.seed)
     probe = json.loads(Path(request["probe"]).read_text(encoding="utf-8"))
-    sampler = Sampler(spec, Path(request["model"]), request["template_date"])
+    sampler = Sampler(
+        spec, Path(request["model"]), request["template_date"], request.get("efforts", [])
+    )
 
     channel.emit("phase", phase="verify", message="loading base and adapter with PEFT")
     device = place(Path(request["model"]), spec.device)

@@ -100,7 +100,7 @@ def main(channel: Channel) -> None:
         keeper.resume(Path(request["resume"]))
         toy.resume(Path(request["resume"]))
     else:
-        keeper.evaluated(0, 1.0)
+        keeper.evaluated({"step": 0, "loss": 1.0})
     meter.start()
     _train(channel, toy, keeper, meter, order, request["plan"]["micro_batch_size"])
     _pause("eval", order)

@@ -17,18 +17,29 @@ def history(steps: int) -> list[dict[str, float]]:
             "learning_rate": 2e-4 * min(step / 5, (steps - step) / (steps - 5) if step > 5 else 1),
             "grad_norm": 1.2,
             "tokens_per_second": 540.0 + 20 * math.sin(step),
+            "memory_bytes": 38_400_000_000 - 90_000_000 * max(0, 9 - step),
         }
         for step in range(1, steps + 1)
     ]
 
 
-def answer(text: str, analysis: str = "", stop: str = "eos", tokens: int = 42) -> dict[str, Any]:
-    return {"text": text, "analysis": analysis, "final": text, "stop": stop, "tokens": tokens}
+def answer(
+    text: str,
+    analysis: str = "",
+    stop: str = "eos",
+    tokens: int = 42,
+    language: tuple[str, bool | None] | None = None,
+) -> dict[str, Any]:
+    found = {"name": language[0], "as_asked": language[1]} if language else None
+    parts = {"text": text, "analysis": analysis, "final": text, "stop": stop, "tokens": tokens}
+    return parts | {"language": found}
 
 
 def samples() -> list[dict[str, Any]]:
     return [
         {
+            "decoding": "sampled",
+            "effort": "medium",
             "prompt": [
                 {"role": "system", "content": "reasoning language: Japanese"},
                 {"role": "user", "content": EQUATION},
@@ -39,21 +50,26 @@ def samples() -> list[dict[str, Any]]:
                 "f(1.4) = 5.378 + 11.525 - 13 = 3.903, so the root is smaller.",
                 stop="length",
                 tokens=512,
+                language=("English", False),
             ),
             "after": answer(
                 "実数解は x ≈ 1.2915 です。\n\n検算: 1.2915⁵ ≈ 3.593。",
                 "まず方程式を x^5 + 3x^4 - 13 = 0 と書き直します。中間値の定理を使うと、"
                 "1 と 2 の間に実数解が一つあります。ニュートン法で近似します。",
                 tokens=187,
+                language=("Japanese", True),
             ),
         },
         {
+            "decoding": "sampled",
+            "effort": "medium",
             "prompt": [{"role": "user", "content": "ما هي عاصمة أستراليا؟ ولماذا ليست سيدني؟"}],
             "before": answer("<script>alert('x')</script> The capital is Sydney."),
             "after": answer(
                 "عاصمة أستراليا هي كانبرا (Canberra)، وقد اختيرت عام 1908 حلًّا وسطًا "
                 "بين سيدني وملبورن.",
                 "السؤال عن العاصمة. كثيرون يظنون أنها سيدني لأنها أكبر مدينة.",
+                language=("Arabic", None),
             ),
         },
     ]
@@ -215,6 +231,15 @@ def done() -> dict[str, Any]:
             "loss_last": points[-1]["loss"],
             "eval_loss_before": 2.953,
             "eval_loss_after": 2.104,
+            "eval_accuracy_before": 0.4412,
+            "eval_accuracy_after": 0.5527,
+            "evals": [
+                {"step": 0, "loss": 2.953, "accuracy": 0.4412, "rows": 3},
+                {"step": 20, "loss": 2.31, "accuracy": 0.5215, "rows": 3},
+                {"step": 40, "loss": 2.098, "accuracy": 0.5531, "rows": 3},
+                {"step": 60, "loss": 2.104, "accuracy": 0.5527, "rows": 3},
+            ],
+            "best_step": 40,
             "tokens": 508_400,
             "trained_tokens": 325_600,
             "seconds": 941.0,
@@ -252,6 +277,13 @@ def done() -> dict[str, Any]:
         ],
         "failure": None,
     }
+
+
+def resumed() -> dict[str, Any]:
+    """A finished run whose first start was killed after step 22."""
+    result = done()
+    result["training"]["resumed_from"] = 22
+    return result
 
 
 def failed() -> dict[str, Any]:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import base64
 import copy
+import json
 import re
 from html.parser import HTMLParser
 from pathlib import Path
@@ -54,7 +54,7 @@ class Page(HTMLParser):
 
 
 def page(result: dict[str, Any]) -> Page:
-    return Page(render_page(result, {}))
+    return Page(render_page(result, []))
 
 
 @pytest.fixture(scope="module")
@@ -64,23 +64,26 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def test_a_finished_run_leaves_page_plot_samples_data_and_card(folder: Path) -> None:
+def test_a_finished_run_leaves_page_plots_json_and_card(folder: Path) -> None:
+    plots, texts = {"loss.png", "speed.png"}, {"result.json", "samples.json", "data.json"}
     names = {path.name for path in folder.iterdir()}
-    assert names == {"index.html", "loss.png", "samples.json", "data.json", "README.md"}
-    assert (folder / "loss.png").read_bytes().startswith(b"\x89PNG")
+    assert names == {"index.html", "README.md", *plots, *texts}
+    assert all((folder / name).read_bytes().startswith(b"\x89PNG") for name in plots)
+    result = json.loads((folder / "result.json").read_text(encoding="utf-8"))
+    assert result["training"]["history"] == sample.done()["training"]["history"]
 
 
-def test_the_page_loads_nothing_from_anywhere_and_holds_its_images(folder: Path) -> None:
+def test_the_page_loads_nothing_from_anywhere_and_draws_its_plots(folder: Path) -> None:
     html = (folder / "index.html").read_text(encoding="utf-8")
     parsed = Page(html)
     loads = [value for _, attrs in parsed.tags for name, value in attrs.items() if name in LOADS]
-    assert len(loads) == 4
-    for value in loads:
-        assert value is not None
-        assert value.startswith("data:image/png;base64,")
-        assert base64.b64decode(value.split(",")[1]).startswith(b"\x89PNG")
+    ids = [attrs["id"] for _, attrs in parsed.tags if "id" in attrs]
+    assert len(ids) == len(set(ids))
+    assert {f"#{name}" for name in ids} >= set(loads)
     assert not {"script", "link", "iframe", "object", "form"} & {tag for tag, _ in parsed.tags}
-    assert not re.search(r"url\(|@import", html)
+    assert set(re.findall(r"url\(#([^)]+)\)", html)) <= set(ids)
+    assert not re.search(r"url\([^#]|@import", html)
+    assert [tag for tag, _ in parsed.tags].count("svg") == 4
 
 
 def test_the_page_forbids_every_request_by_policy(folder: Path) -> None:
@@ -100,6 +103,10 @@ def test_a_finished_run_is_understood_from_the_top() -> None:
         "NVIDIA H100 80GB HBM3",
         "15m41s",
         "64 % of them trained on",
+        "Answers that reason in the language asked for: 0 of 1 before, 1 of 1 after.",
+        "19.2 → 8.2",
+        "Next token right 44 % → 55 %",
+        "540 tokens/s, 21m29s in all phases",
         "2 rows longer than max_seq_length",
         "row 17: 5,120 tokens",
         "the checkpoint is stored as MXFP4",
@@ -164,7 +171,7 @@ def test_what_the_model_wrote_is_text_and_not_part_of_the_page() -> None:
 def test_an_advice_with_markup_in_it_is_escaped() -> None:
     result = sample.failed()
     result["failure"]["advice"] = "run `<script>x</script>` first"
-    html = render_page(result, {})
+    html = render_page(result, [])
     assert "<code>&lt;script&gt;x&lt;/script&gt;</code>" in html
 
 
@@ -193,6 +200,8 @@ def test_a_run_that_failed_in_training_shows_what_it_had(tmp_path: Path) -> None
     assert {path.name for path in tmp_path.iterdir()} == {
         "index.html",
         "loss.png",
+        "speed.png",
+        "result.json",
         "samples.json",
         "data.json",
     }
@@ -243,6 +252,11 @@ def test_the_same_result_is_not_changed_by_reporting_it(tmp_path: Path) -> None:
     before = copy.deepcopy(result)
     write_report(tmp_path, result)
     assert result == before
+
+
+def test_a_resumed_run_says_from_where_it_went_on() -> None:
+    assert "training went on after step 22" in page(sample.resumed()).text
+    assert "Resumed" not in page(sample.done()).text
 
 
 def test_every_error_has_an_advice() -> None:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
+import re
 from typing import Any
 
 import pytest
 
-from job.report.plots import eval_points, loss_plot, smoothed
+from job.report.plots import draw_plots, eval_points, smoothed
 from tests.report import sample
 
 
@@ -32,36 +33,59 @@ def labels(figure: Any) -> set[str]:
 
 
 def test_every_axis_has_a_name_and_a_unit(figures: list[Any]) -> None:
-    loss_plot(sample.done()["training"])
-    losses, rates = figures[0].axes
-    assert losses.get_ylabel() == "loss (nats per token)"
-    assert rates.get_ylabel() == "learning rate\n(no unit)"
-    assert rates.get_xlabel() == "optimizer step (count)"
+    draw_plots(sample.done()["training"])
+    named = [[axes.get_title(loc="left") for axes in figure.axes] for figure in figures[::3]]
+    assert named == [
+        ["loss (nats per token)", "learning rate (× 10⁻⁴, no unit)"],
+        ["throughput (tokens per second)", "memory, peak so far (GB)"],
+    ]
+    assert {figure.axes[-1].get_xlabel() for figure in figures} == {"optimizer step (count)"}
 
 
-def test_raw_smoothed_and_held_out_losses_are_drawn(figures: list[Any]) -> None:
-    loss_plot(sample.done()["training"])
-    assert labels(figures[0]) == {"training, a step", "training, smoothed", "held-out rows"}
+def test_raw_smoothed_and_held_out_losses_and_the_best_are_drawn(figures: list[Any]) -> None:
+    draw_plots(sample.done()["training"])
+    drawn = {"training, a step", "training, smoothed", "held-out rows", "best"}
+    assert labels(figures[0]) == drawn
 
 
 def test_a_short_run_is_drawn_as_points(figures: list[Any]) -> None:
     training = {"history": sample.history(60)[:3], "steps": 3}
-    assert loss_plot(training)
+    assert draw_plots(training)
     assert labels(figures[0]) == {"training"}
+
+
+def test_a_resumed_run_shows_where(figures: list[Any]) -> None:
+    draw_plots(sample.resumed()["training"])
+    said = [text.get_text() for text in figures[0].axes[0].texts]
+    assert said == ["resumed after step 22"]
 
 
 @pytest.mark.parametrize("history", [[], None, [{"step": 1, "loss": None}]])
 def test_without_a_step_there_is_no_plot(history: Any) -> None:
-    assert loss_plot({"history": history}) is None
+    assert draw_plots({"history": history}) == []
+
+
+def test_what_was_not_measured_is_not_drawn() -> None:
+    history = [{"step": step, "loss": 2.0, "learning_rate": 1e-4} for step in range(1, 4)]
+    assert [plot.name for plot in draw_plots({"history": history})] == ["loss"]
+
+
+def test_the_drawing_in_the_page_has_no_color_of_its_own() -> None:
+    for plot in draw_plots(sample.done()["training"]):
+        for svg in (plot.wide, plot.narrow):
+            assert not re.search(r"(fill|stroke): #", svg)
+            assert "var(--ink)" in svg or "var(--train)" in svg
 
 
 def test_losses_that_are_not_finite_are_left_out() -> None:
     history = [*sample.history(60)[:10], {"step": 11, "loss": math.nan, "learning_rate": 1e-4}]
-    assert loss_plot({"history": history}) is not None
+    assert draw_plots({"history": history})
 
 
 def test_held_out_losses_stand_before_the_first_and_at_the_last_step() -> None:
-    assert eval_points(sample.done()["training"]) == [(0, 2.953), (60, 2.104)]
+    training = sample.done()["training"]
+    del training["evals"]
+    assert eval_points(training) == [(0, 2.953), (60, 2.104)]
 
 
 def test_the_smooth_curve_follows_a_slope_up_to_both_ends() -> None:
@@ -71,4 +95,4 @@ def test_the_smooth_curve_follows_a_slope_up_to_both_ends() -> None:
 
 def test_the_same_run_gives_the_same_bytes() -> None:
     training = sample.done()["training"]
-    assert loss_plot(training) == loss_plot(training)
+    assert draw_plots(training) == draw_plots(training)

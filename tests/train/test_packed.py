@@ -58,10 +58,10 @@ def test_rows_of_a_step_add_up_to_one_row(model: Any) -> None:
 )
 def test_a_document_sees_no_other(model: Any, lengths: list[int], changed: int, seed: int) -> None:
     packed, docs = PackedGptOss(model), documents(*lengths)
-    before = packed.document_losses(pack(docs))
+    before = [loss for loss, _, _ in packed.document_scores(pack(docs))]
     changed %= len(docs)
     docs[changed] = documents(lengths[changed], seed=1000 + seed)[0]
-    after = packed.document_losses(pack(docs))
+    after = [loss for loss, _, _ in packed.document_scores(pack(docs))]
     for i, (a, b) in enumerate(zip(before, after, strict=True)):
         assert (i == changed) or abs(a - b) < 1e-5
 
@@ -105,6 +105,18 @@ def test_positions_restart_and_a_first_token_is_not_predicted() -> None:
     assert docs[0]["labels"] == [7, -100, 9]  # the caller's rows stay as they are
 
 
+def share_right(model: Any, docs: list[dict[str, Any]]) -> float:
+    """Trained tokens that transformers' own forward pass finds likeliest, over all of them."""
+    right = trained = 0
+    with torch.no_grad():
+        for doc in docs:
+            likeliest = model(input_ids=torch.tensor([doc["input_ids"]])).logits[0].argmax(-1)
+            pairs = list(zip(likeliest.tolist(), doc["labels"][1:], strict=False))
+            right += sum(found == label for found, label in pairs if label != -100)
+            trained += sum(label != -100 for _, label in pairs)
+    return right / trained
+
+
 def test_the_trainer_takes_packed_steps_and_evaluates_by_document(tmp_path: Path) -> None:
     from datasets import Dataset
     from trl import SFTConfig
@@ -140,7 +152,9 @@ def test_the_trainer_takes_packed_steps_and_evaluates_by_document(tmp_path: Path
         eval_dataset=Dataset.from_list(docs[:3]),
         processing_class=load_tokenizer(tmp_path),
     )
-    before = trainer.evaluate()["eval_loss"]
+    found = trainer.evaluate()
+    before = found["eval_loss"]
+    assert found["eval_accuracy"] == pytest.approx(share_right(model, docs[:3]))
     mean = [float(one_by_one(model, [doc], 1).mean()) for doc in docs[:3]]
     model.zero_grad()
     assert before == pytest.approx(sum(mean) / 3, rel=1e-5)

@@ -18,7 +18,7 @@ from tokenizers import Tokenizer, models
 from job.budget import Meter
 from job.data.build import run_length
 from job.spec import JobSpec, read_spec
-from job.train import fit
+from job.train import evaluate, fit
 from job.train.checkpoint import Keeper
 from job.train.data import Rows
 
@@ -118,7 +118,7 @@ def training(
     if resume:
         keeper.resume(resume)
     else:
-        keeper.evaluated(0, fit.evaluate(trainer, 0, listener))
+        keeper.evaluated(evaluate.evaluate(trainer, 0, listener))
     if meter:
         meter.start()
     result = fit.fit(trainer, ordered(job, held_out), listener, keeper, resume)
