@@ -32,12 +32,12 @@ def normalised(name: str) -> str:
 def licence(distribution: importlib.metadata.Distribution) -> str:
     """What a package's metadata says: its expression, its classifiers, or its free text."""
     metadata = distribution.metadata
-    if expression := metadata.get("License-Expression"):
-        return str(expression)
+    if expression := metadata.get_all("License-Expression"):
+        return str(expression[0])
     classifiers = metadata.get_all("Classifier") or []
     found = [c.split(" :: ")[-1] for c in classifiers if c.startswith("License :: ")]
     named = [name for name in found if name != "OSI Approved"]
-    text = (metadata.get("License") or "").strip().splitlines()
+    text = (metadata.get_all("License") or [""])[0].strip().splitlines()
     return " AND ".join(named) or (text[0][:80] if text else "not stated")
 
 
