@@ -4,7 +4,7 @@ PYTHON ?= python3
 UV := $(shell command -v uv 2>/dev/null || echo .uv/bin/uv)
 PY := .venv/bin/python
 
-.PHONY: setup check format test
+.PHONY: setup check manifests format test
 
 setup: .venv/.synced
 
@@ -26,6 +26,19 @@ check: setup .venv/.check-tools
 	$(PY) -m ruff format --check .
 	$(PY) -m mypy
 	.venv/bin/hadolint Dockerfile
+	@$(MAKE) --no-print-directory manifests
+
+# The manifests in deploy/, each by its own tool. The last two bring so much with them that they get
+# environments of their own, which uv keeps in its cache.
+manifests: .venv/.check-tools
+	.venv/bin/check-jsonschema --builtin-schema vendor.compose-spec deploy/compose.yaml
+	.venv/bin/kubernetes-validate --strict deploy/kubernetes/*.yaml
+	$(PY) deploy/validate.py aws-batch deploy/aws-batch.json
+	for script in deploy/trim.sh deploy/slurm/*.sh; do bash -n $$script || exit 1; done
+	@command -v shellcheck > /dev/null || echo "shellcheck is not installed: the scripts were only parsed" >&2
+	@! command -v shellcheck > /dev/null || shellcheck deploy/trim.sh deploy/slurm/*.sh
+	$(UV) run --quiet --no-project --with dstack==0.22.5 python deploy/validate.py dstack deploy/dstack.yml
+	$(UV) run --quiet --no-project --with skypilot==0.14.1 python deploy/validate.py skypilot deploy/skypilot.yaml
 
 format: setup
 	$(PY) -m ruff check --fix .
