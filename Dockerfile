@@ -12,12 +12,14 @@ ARG BASE_IMAGE=nvidia/cuda:12.8.1-base-ubuntu24.04@sha256:133c78a0575303be34164d
 
 FROM ${BASE_IMAGE} AS base
 # gcc and the headers stay: Triton compiles a small C launcher for each kernel while training. Not
-# its link-time optimiser, nor the static libpython, nor pages that nobody reads in a container.
+# its link-time optimiser and sanitizers, nor the static libpython, nor pages that nobody reads here.
 RUN apt-get update \
     && DEBIAN_FRONTEND=noninteractive apt-get install --yes --no-install-recommends \
         ca-certificates gcc libc6-dev python3 python3-dev tini \
     && rm -rf /var/lib/apt/lists/* \
-    && rm -f /usr/bin/*lto-dump* /usr/lib/gcc/*/*/lto1 \
+    && rm -f /usr/bin/*lto-dump* /usr/bin/*-ld.gold /usr/bin/*-dwp \
+        /usr/lib/gcc/*/*/lto1 /usr/libexec/gcc/*/*/lto1 \
+        /usr/lib/gcc/*/*/lib*san.a /usr/lib/x86_64-linux-gnu/lib*san.so.* \
     && find /usr/lib -name 'libpython3*.a' -delete \
     && find /usr/share/doc /usr/share/man /usr/share/info /usr/share/locale -type f ! -name copyright -delete
 

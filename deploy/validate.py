@@ -21,6 +21,7 @@ def aws_batch(text: str) -> None:
 
     service = botocore.session.get_session().get_service_model("batch")
     shape = service.operation_model("RegisterJobDefinition").input_shape
+    assert shape, "this botocore does not know the operation"
     report = ParamValidator().validate(json.loads(text), shape)
     if report.has_errors():
         raise SystemExit(report.generate_report())
