@@ -26,6 +26,8 @@ check: setup .venv/.check-tools
 	$(PY) -m ruff format --check .
 	$(PY) -m mypy
 	.venv/bin/hadolint Dockerfile
+	.venv/bin/check-jsonschema --builtin-schema vendor.github-workflows .github/workflows/*.yaml
+	.venv/bin/zizmor --offline --quiet .github/workflows
 	@$(MAKE) --no-print-directory manifests
 
 # The manifests in deploy/, each by its own tool. The last two bring so much with them that they get
@@ -130,7 +132,7 @@ REVISION = $(shell git rev-parse HEAD 2>/dev/null || echo unknown)$(shell git di
 SOURCE ?= unknown
 IMAGE ?= finetune-job:$(VERSION)
 
-.PHONY: engine image push-image test-image
+.PHONY: engine image push-image test-image release-assets release-check version
 
 engine:
 	@$(DOCKER) version > /dev/null || { \
@@ -148,6 +150,24 @@ else
 push-image: image
 	$(DOCKER) push $(IMAGE)
 endif
+
+# The bill of materials and the licence list as they lie in the image, named for a release.
+ASSETS := .image/assets
+release-assets: engine
+	@mkdir -p $(ASSETS)
+	for name in sbom.cdx.json licences.txt build.json; do \
+	  $(DOCKER) run --rm --network none --entrypoint cat $(IMAGE) /usr/share/finetune-job/$$name \
+	    > $(ASSETS)/finetune-job-$(VERSION)-$$name || exit 1; \
+	done
+
+version:
+	@echo $(VERSION)
+
+# All that a release needs, on a machine with an engine: the tree, then checks, tests, image, scan.
+release-check: setup
+	$(PY) deploy/release.py check
+	$(UV) lock --check
+	$(MAKE) check test test-image release-assets scan
 
 # The image as it will run: its own user, read-only, no capabilities, no network, on the CPU.
 test-image: setup image

@@ -11,13 +11,11 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-from job import packing
+from job import architectures, packing
 from job.errors import SpecError, Unavailable
 from job.spec import JobSpec
 
 GIB = 2**30
-MIN_CAPABILITY = (7, 5)  # Turing: the oldest architecture that Unsloth and Triton 3.4 support
-MIN_DRIVER = 525  # CUDA 12.x minor-version compatibility (NVIDIA's CUDA compatibility guide)
 CPU_MICRO_BATCH = 1
 
 # Bytes of live memory per token and per hidden unit in one forward and backward pass.
@@ -79,7 +77,9 @@ def make_plan(spec: JobSpec, config: Mapping[str, Any], weight_bytes: int, gpu: 
         Unavailable: the card is too old or too small.
     """
     if gpu is not None:
-        _require_supported(gpu)
+        reason = architectures.refusal(gpu.name, gpu.capability, gpu.driver)
+        if reason is not None:
+            raise Unavailable(reason)
     precision = _precision(spec, config, weight_bytes, gpu)
     checkpointing = _checkpointing(spec, gpu)
     weights = _loaded_bytes(config, weight_bytes, str(precision.value), gpu)
@@ -134,19 +134,6 @@ def storage_format(config: Mapping[str, Any]) -> str:
     """How the checkpoint stores its large weights: `mxfp4`, `bitsandbytes`, … or `16bit`."""
     quantization = config.get("quantization_config") or {}
     return str(quantization.get("quant_method", "16bit"))
-
-
-def _require_supported(gpu: Gpu) -> None:
-    if gpu.capability < MIN_CAPABILITY:
-        raise Unavailable(
-            f"{gpu.name} has compute capability {gpu.capability[0]}.{gpu.capability[1]}; "
-            "7.5 (Turing) or newer is needed."
-        )
-    if int(gpu.driver.split(".")[0]) < MIN_DRIVER:
-        raise Unavailable(
-            f"The NVIDIA driver is {gpu.driver}; CUDA 12.8 needs {MIN_DRIVER} or newer. "
-            "Take a host with a newer driver."
-        )
 
 
 def _precision(

@@ -47,7 +47,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "record": {"build", "events", "spec"},
     "workplace": {"spec"},
     "train": {"channel", "checkpoints", "data", "spec"},
-    "plan": {"packing", "spec"},
+    "plan": {"architectures", "packing", "spec"},
     "packing": {"spec"},
     "sources": {"credentials", "hashing"},
     "store": {"checkpoints", "disk", "hashing", "receipt"},

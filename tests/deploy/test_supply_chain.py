@@ -15,7 +15,7 @@ import pytest
 from deploy.lock import BASE, changes, locked
 from deploy.scan import FOUND, NOT_DONE, judge
 from job import __version__, build
-from job.plan import MIN_CAPABILITY, MIN_DRIVER
+from job.architectures import MIN_CAPABILITY, MIN_DRIVER
 from job.record import Record
 from tests.test_plan import spec
 

@@ -45,7 +45,7 @@ for found in metadata.distributions():
     print(re.sub(r"[-_.]+", "-", found.name).lower(), found.version)
 """
 
-# A kernel compiled to machine code for every architecture of the preflight's table, by the libraries
+# A kernel compiled to machine code for every architecture of job/architectures.py, by the libraries
 # and the `ptxas` that are left; this needs no GPU, running it would.
 KERNELS = """
 import triton, triton.language as tl
