@@ -68,7 +68,7 @@ def test_a_bad_spec_ends_with_78_at_once_and_names_the_variables(engine: Engine)
     assert min(seconds) < 1  # the promise of the README, in container time
 
 
-def test_nothing_is_written_outside_the_mounted_folders(demo: Ended, engine: Engine) -> None:
+def test_nothing_is_written_outside_the_mounted_folders(engine: Engine) -> None:
     # On a root that may be written, so that the attempt would show.
     writable = ("--cap-drop", "ALL", "--network", "none", "--tmpfs", "/tmp:mode=1777,size=2g")
     env = DEMO | {"JOB_NAME": "diff", "JOB_SAVE": "lora", "JOB_PROMPTS": ""}
