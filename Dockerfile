@@ -4,16 +4,24 @@
 #   make push-image IMAGE=…          the same, pushed
 #   make test-image                  the same, tried as it will run: non-root, read-only, offline
 #
-# Of CUDA the base brings what must fit the driver (the compatibility libraries, the check of the
-# driver's version at start); cuBLAS, cuDNN and the like come with torch.
+# Layers from the one that changes least to the one that changes with every commit; a change of the
+# code sends kilobytes (docs/image.md). Of CUDA the base brings what must fit the driver (the
+# compatibility libraries, the check of the driver's version at start); cuBLAS, cuDNN and the like
+# come with torch.
 ARG BASE_IMAGE=nvidia/cuda:12.8.1-base-ubuntu24.04@sha256:133c78a0575303be34164d0b90137a042172bdf60696af01a3c424ab402d86e2
 
 FROM ${BASE_IMAGE} AS base
-# gcc and the headers stay: Triton compiles a small C launcher for each kernel while training.
+# gcc and the headers stay: Triton compiles a small C launcher for each kernel while training. Not
+# its link-time optimiser and sanitizers, nor the static libpython, nor pages that nobody reads here.
 RUN apt-get update \
     && DEBIAN_FRONTEND=noninteractive apt-get install --yes --no-install-recommends \
         ca-certificates gcc libc6-dev python3 python3-dev tini \
-    && rm -rf /var/lib/apt/lists/*
+    && rm -rf /var/lib/apt/lists/* \
+    && rm -f /usr/bin/*lto-dump* /usr/bin/*-ld.gold /usr/bin/*-dwp \
+        /usr/lib/gcc/*/*/lto1 /usr/libexec/gcc/*/*/lto1 \
+        /usr/lib/gcc/*/*/lib*san.a /usr/lib/x86_64-linux-gnu/lib*san.so.* \
+    && find /usr/lib -name 'libpython3*.a' -delete \
+    && find /usr/share/doc /usr/share/man /usr/share/info /usr/share/locale -type f ! -name copyright -delete
 
 # uv in an environment of its own: the system's Python refuses packages (PEP 668), and uv shall not
 # be in the image.
@@ -21,8 +29,9 @@ FROM base AS uv
 RUN apt-get update \
     && DEBIAN_FRONTEND=noninteractive apt-get install --yes --no-install-recommends python3-venv \
     && rm -rf /var/lib/apt/lists/*
-ARG UV_VERSION=0.13.9
-RUN python3 -m venv /opt/uv && /opt/uv/bin/pip install --no-cache-dir "uv==${UV_VERSION}"
+COPY deploy/uv.txt /opt/uv.txt
+RUN python3 -m venv /opt/uv \
+    && /opt/uv/bin/pip install --no-cache-dir --require-hashes --requirement /opt/uv.txt
 
 FROM base AS release
 # Installed here and not copied from a stage: a copy would write the 7 GB a second time. Compiled,
@@ -37,6 +46,17 @@ RUN --mount=type=bind,from=uv,source=/opt/uv,target=/mnt \
     /mnt/bin/uv sync --frozen --no-dev --no-install-project \
     && rm /opt/venv/.lock \
     && sh trim.sh /opt/venv/lib/python3*/site-packages
+
+# What is in it: Python packages with their licences, the distribution's packages by version.
+RUN --mount=type=bind,from=uv,source=/opt/uv,target=/mnt \
+    --mount=type=bind,source=pyproject.toml,target=/build/pyproject.toml \
+    --mount=type=bind,source=uv.lock,target=/build/uv.lock \
+    --mount=type=bind,source=deploy/sbom.py,target=/build/sbom.py \
+    UV_NO_CACHE=1 UV_PYTHON=/usr/bin/python3 UV_PYTHON_DOWNLOADS=never \
+    /mnt/bin/uv export --quiet --frozen --no-dev --no-emit-project --format cyclonedx1.5 \
+        --output-file /tmp/locked.json \
+    && python3 sbom.py /tmp/locked.json /opt/venv/lib/python3*/site-packages uv.lock /usr/share/finetune-job \
+    && rm /tmp/locked.json
 
 # A number, so that Kubernetes can see that it is not root; above 1000, which Ubuntu 24.04 has taken.
 # A named volume mounted over /work or /output takes its owner from here.
@@ -63,11 +83,23 @@ COPY --chmod=0755 job/ job/
 
 ARG VERSION=unknown
 ARG REVISION=unknown
+ARG SOURCE=unknown
+# The receipt of each run names this (job/build.py).
+RUN --mount=type=bind,source=uv.lock,target=/build/uv.lock \
+    lock="$(sha256sum /build/uv.lock)" \
+    && printf '{"version": "%s", "revision": "%s", "lock_sha256": "%.64s"}\n' \
+        "${VERSION}" "${REVISION}" "${lock}" > /usr/share/finetune-job/build.json
 LABEL org.opencontainers.image.title="finetune-job" \
       org.opencontainers.image.description="One container, one fine-tune, one receipt" \
-      org.opencontainers.image.licenses="Apache-2.0" \
+      org.opencontainers.image.licenses="Apache-2.0 AND LGPL-3.0-or-later AND AGPL-3.0-or-later AND LicenseRef-NVIDIA-EULA" \
+      org.opencontainers.image.source="${SOURCE}" \
       org.opencontainers.image.version="${VERSION}" \
-      org.opencontainers.image.revision="${REVISION}"
+      org.opencontainers.image.revision="${REVISION}" \
+      finetune-job.licences="/usr/share/finetune-job/licences.txt" \
+      finetune-job.sbom="/usr/share/finetune-job/sbom.cdx.json" \
+      finetune-job.cuda="12.8" \
+      finetune-job.driver.minimum="525" \
+      finetune-job.compute-capability.minimum="7.5"
 
 USER 10001:10001
 # tini passes SIGTERM to the supervisor alone (no `-g`), which passes it on to the trainer.

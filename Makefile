@@ -1,26 +1,46 @@
 # Every command a person or CI runs. `make demo` and `make test` work on a machine that has git,
 # make and Python 3.11 or 3.12.
 PYTHON ?= python3
-UV_VERSION := 0.13.9
 UV := $(shell command -v uv 2>/dev/null || echo .uv/bin/uv)
 PY := .venv/bin/python
 
-.PHONY: setup check format test
+.PHONY: setup check manifests format test
 
 setup: .venv/.synced
 
 .uv/bin/uv:
 	$(PYTHON) -m venv .uv
-	.uv/bin/pip install --quiet uv==$(UV_VERSION)
+	.uv/bin/pip install --quiet --require-hashes --requirement deploy/uv.txt
 
 .venv/.synced: uv.lock pyproject.toml | $(UV)
 	$(UV) sync --frozen --extra demo
 	@touch $@
 
-check: setup
+# The tools for what is no Python: 180 MB that only `make check` needs.
+.venv/.check-tools: .venv/.synced
+	$(UV) sync --frozen --inexact --extra demo --group check
+	@touch $@
+
+check: setup .venv/.check-tools
 	$(PY) -m ruff check .
 	$(PY) -m ruff format --check .
 	$(PY) -m mypy
+	.venv/bin/hadolint Dockerfile
+	.venv/bin/check-jsonschema --builtin-schema vendor.github-workflows .github/workflows/*.yaml
+	.venv/bin/zizmor --offline --quiet .github/workflows
+	@$(MAKE) --no-print-directory manifests
+
+# The manifests in deploy/, each by its own tool. The last two bring so much with them that they get
+# environments of their own, which uv keeps in its cache.
+manifests: .venv/.check-tools
+	.venv/bin/check-jsonschema --builtin-schema vendor.compose-spec deploy/compose.yaml
+	.venv/bin/kubernetes-validate --strict deploy/kubernetes/*.yaml
+	$(PY) deploy/validate.py aws-batch deploy/aws-batch.json
+	for script in deploy/trim.sh deploy/slurm/*.sh; do bash -n $$script || exit 1; done
+	@command -v shellcheck > /dev/null || echo "shellcheck is not installed: the scripts were only parsed" >&2
+	@! command -v shellcheck > /dev/null || shellcheck deploy/trim.sh deploy/slurm/*.sh
+	$(UV) run --quiet --no-project --with dstack==0.22.5 python deploy/validate.py dstack deploy/dstack.yml
+	$(UV) run --quiet --no-project --with skypilot==0.14.1 python deploy/validate.py skypilot deploy/skypilot.yaml
 
 format: setup
 	$(PY) -m ruff check --fix .
@@ -82,6 +102,29 @@ drills: setup
 test-gpu:
 	$(PY) -m pytest -m gpu tests/gpu
 
+# --- the supply chain ---------------------------------------------------------------------------
+
+.PHONY: lock sbom scan
+
+EXPORT = $(UV) export --quiet --frozen --no-dev --no-emit-project
+
+# Every pin at once: uv, uv.lock, the base image's digest. Prints what changed.
+lock: | $(UV)
+	$(PYTHON) deploy/lock.py $(UV)
+
+# Of the lock, to .image/; the image holds its own, with the distribution's packages.
+sbom: setup
+	@mkdir -p .image
+	$(EXPORT) --format cyclonedx1.5 --output-file .image/locked.json
+	$(PY) deploy/sbom.py .image/locked.json .venv/lib/python3*/site-packages uv.lock .image
+
+# Ends with 69 where the packages cannot be looked up.
+scan: setup
+	@mkdir -p .image
+	$(UV) sync --frozen --inexact --extra demo --group scan
+	$(EXPORT) --output-file .image/requirements.txt
+	$(PY) deploy/scan.py .image/requirements.txt
+
 # --- the image ----------------------------------------------------------------------------------
 # Where no registry is reachable: BASE_IMAGE=…, and DOCKER_BUILD_FLAGS for what the build needs then.
 
@@ -90,9 +133,10 @@ DOCKER_BUILD_FLAGS ?=
 BASE_IMAGE ?=
 VERSION = $(shell sed -n 's/^version = "\(.*\)"/\1/p' pyproject.toml)
 REVISION = $(shell git rev-parse HEAD 2>/dev/null || echo unknown)$(shell git diff --quiet HEAD 2>/dev/null || echo -dirty)
+SOURCE ?= unknown
 IMAGE ?= finetune-job:$(VERSION)
 
-.PHONY: engine image push-image test-image
+.PHONY: engine image push-image test-image release-assets release-check version
 
 engine:
 	@$(DOCKER) version > /dev/null || { \
@@ -100,7 +144,7 @@ engine:
 
 image: engine
 	DOCKER_BUILDKIT=1 $(DOCKER) build $(DOCKER_BUILD_FLAGS) $(if $(BASE_IMAGE),--build-arg BASE_IMAGE=$(BASE_IMAGE)) \
-	  --build-arg UV_VERSION=$(UV_VERSION) --build-arg VERSION=$(VERSION) --build-arg REVISION=$(REVISION) \
+	  --build-arg VERSION=$(VERSION) --build-arg REVISION=$(REVISION) --build-arg SOURCE=$(SOURCE) \
 	  --tag $(IMAGE) .
 
 ifeq ($(origin IMAGE),file)
@@ -110,6 +154,24 @@ else
 push-image: image
 	$(DOCKER) push $(IMAGE)
 endif
+
+# The bill of materials and the licence list as they lie in the image, named for a release.
+ASSETS := .image/assets
+release-assets: engine
+	@mkdir -p $(ASSETS)
+	for name in sbom.cdx.json licences.txt build.json; do \
+	  $(DOCKER) run --rm --network none --entrypoint cat $(IMAGE) /usr/share/finetune-job/$$name \
+	    > $(ASSETS)/finetune-job-$(VERSION)-$$name || exit 1; \
+	done
+
+version:
+	@echo $(VERSION)
+
+# All that a release needs, on a machine with an engine: the tree, then checks, tests, image, scan.
+release-check: setup
+	$(PY) deploy/release.py check
+	$(UV) lock --check
+	$(MAKE) check test test-image release-assets scan
 
 # The image as it will run: its own user, read-only, no capabilities, no network, on the CPU.
 test-image: setup image

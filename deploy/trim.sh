@@ -1,5 +1,6 @@
 #!/bin/sh
-# Take out of a site-packages folder what training, merging and publishing never open: 0.77 GB.
+# Take out of a site-packages folder what training, merging and publishing never open: 1.5 GB
+# (docs/image.md has the table).
 #
 #   sh trim.sh SITE_PACKAGES
 #
@@ -35,6 +36,25 @@ rm -r nvidia/*/include
 rm torch/bin/protoc*
 
 # The libraries' own tests.
-for library in pandas numpy pyarrow sympy; do
+rm -r matplotlib/mpl-data/sample_data
+for library in pandas numpy pyarrow sympy matplotlib; do
   find "$library" -type d -name tests -prune -exec rm -r {} +
 done
+
+# Declared by Unsloth and imported by nothing a job imports: image models, and a downloader that
+# huggingface_hub 1 no longer asks for. Type stubs are for editors.
+rm -r diffusers diffusers-*.dist-info hf_transfer hf_transfer-*.dist-info
+find . -name '*.pyi' -delete
+
+# Bytecode of what a job does not import. The code itself stays, and is compiled if it is.
+for package in \
+  transformers/models torch/testing sympy/physics unsloth_zoo/mlx networkx fontTools pygments \
+  setuptools sentry_sdk wcwidth prompt_toolkit dns opentelemetry; do
+  find "$package" -name '*.pyc' -delete
+done
+
+# Symbol tables that only a debugger reads. The dynamic ones, by which libraries find each other,
+# stay. Not in `*.libs`, which patchelf has changed in a way that `strip` breaks; NVIDIA strips its own.
+find . -name '*.so*' -type f -size +1000k ! -path '*.libs/*' ! -path './nvidia/*' \
+  -exec strip --strip-unneeded {} +
+strip --strip-unneeded nvidia/nccl/lib/libnccl.so.2

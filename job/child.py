@@ -42,8 +42,14 @@ CPU_ENVIRONMENT = {
 }
 
 
-def child_environment(environ: Mapping[str, str], scratch: Path, *, on_cpu: bool) -> dict[str, str]:
-    """The environment of a child: allowed variables, caches under `scratch`, everything offline."""
+def child_environment(
+    environ: Mapping[str, str], scratch: Path, *, on_cpu: bool, kernels: Path | None = None
+) -> dict[str, str]:
+    """The environment of a child: allowed variables, caches under `scratch`, everything offline.
+
+    Args:
+        kernels: where compiled kernels are kept for every run; under `scratch` if None.
+    """
     env = {
         name: value
         for name, value in environ.items()
@@ -65,8 +71,9 @@ def child_environment(environ: Mapping[str, str], scratch: Path, *, on_cpu: bool
         "TOKENIZERS_PARALLELISM": "false",
         "PYTHONUNBUFFERED": "1",
     }
-    env.setdefault("TRITON_CACHE_DIR", str(cache / "triton"))
-    env.setdefault("TORCHINDUCTOR_CACHE_DIR", str(cache / "inductor"))
+    # Both go by source, versions and card, and several processes may write them at a time.
+    env.setdefault("TRITON_CACHE_DIR", str((kernels or cache) / "triton"))
+    env.setdefault("TORCHINDUCTOR_CACHE_DIR", str((kernels or cache) / "inductor"))
     env.setdefault("USER", "job")  # torch asks for a user name; the uid may have none
     if on_cpu:
         env |= CPU_ENVIRONMENT

@@ -9,13 +9,11 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-from job import memory, packing, space
+from job import architectures, memory, packing, space
 from job.errors import SpecError, Unavailable
 from job.memory import GIB, RESERVE, storage_format
 from job.spec import JobSpec
 
-MIN_CAPABILITY = (7, 5)  # Turing: the oldest architecture that Unsloth and Triton 3.4 support
-MIN_DRIVER = 525  # CUDA 12.x minor-version compatibility (NVIDIA's CUDA compatibility guide)
 CPU_MICRO_BATCH = 1
 
 
@@ -147,17 +145,10 @@ def _less(plan: Plan, share: float) -> dict[str, int]:
 
 
 def require_supported(gpu: Gpu) -> None:
-    """Raises Unavailable when the card or its driver is too old."""
-    if gpu.capability < MIN_CAPABILITY:
-        raise Unavailable(
-            f"{gpu.name} has compute capability {gpu.capability[0]}.{gpu.capability[1]}; "
-            "7.5 (Turing) or newer is needed."
-        )
-    if int(gpu.driver.split(".")[0]) < MIN_DRIVER:
-        raise Unavailable(
-            f"The NVIDIA driver is {gpu.driver}; CUDA 12.8 needs {MIN_DRIVER} or newer. "
-            "Take a host with a newer driver."
-        )
+    """Raises Unavailable when the card or its driver is too old, or has no machine code."""
+    reason = architectures.refusal(gpu.name, gpu.capability, gpu.driver)
+    if reason is not None:
+        raise Unavailable(reason)
 
 
 def _precision(

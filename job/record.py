@@ -8,6 +8,7 @@ import time
 from typing import Any
 
 from job import __version__
+from job.build import image
 from job.errors import JobError
 from job.events import Event
 from job.spec import JobSpec
@@ -59,6 +60,7 @@ class Record:
             "status": status,
             "spec": self._spec.public(),
             "versions": versions(),
+            "image": image(),
             "timings": {phase: round(seconds, 1) for phase, seconds in self.timings.items()},
             "plan": facts.get("settings", {}),
             "failure": None,

@@ -116,7 +116,8 @@ class Run:
         self.attempts = Attempts(self.folder, spec.max_attempts)
         self.clock = Clock(spec, self.folder)
         self.mirror = Mirror(self.folder / FOLDER, publisher.destinations, log)
-        env = child_environment(environ, self.folder, on_cpu=spec.device == "cpu")
+        kernels, on_cpu = spec.work_dir / "cache", spec.device == "cpu"
+        env = child_environment(environ, self.folder, on_cpu=on_cpu, kernels=kernels)
         self.children = Children(
             spec, env, log, self.record, self.stages, self.mirror, self.signals, self.clock
         )

@@ -19,7 +19,7 @@ MAY_IMPORT: dict[str, set[str]] = {
         *{"workplace", "receipt", "runpod", "sources"},
     },
     "runpod": {
-        *{"child", "plan", "preflight", "sources", "spec", "store"},
+        *{"child", "memory", "plan", "preflight", "sources", "space", "spec", "store"},
         *{"credentials", "events", "redact"},
     },
     "check": {
@@ -52,12 +52,12 @@ MAY_IMPORT: dict[str, set[str]] = {
         *{"events", "hashing", "receipt", "record", "report", "spec", "stages", "store"},
         "checkpoints",
     },
-    "record": {"events", "spec"},
+    "record": {"build", "events", "spec"},
     "workplace": {"spec"},
     "train": {"budget", "channel", "checkpoints", "data", "languages", "spec"},
     "report": {"languages"},
     "cards": {"memory", "plan", "spec"},
-    "plan": {"memory", "packing", "space", "spec"},
+    "plan": {"architectures", "memory", "packing", "space", "spec"},
     "memory": {"spec"},
     "packing": {"spec"},
     "sources": {"credentials", "hashing"},

@@ -220,3 +220,15 @@ def test_a_child_reaches_this_machine_and_no_other(run):
     for host, _ in away:
         assert outcomes[host].startswith("PermissionError: the trainer process has no network")
         assert host in outcomes[host]
+
+
+def test_compiled_kernels_are_kept_for_every_run_and_the_rest_is_the_runs_own(tmp_path):
+    run, shared = tmp_path / "run", tmp_path / "cache"
+    env = child_environment({"PATH": os.environ["PATH"]}, run, on_cpu=True, kernels=shared)
+    for name in ("TRITON_CACHE_DIR", "TORCHINDUCTOR_CACHE_DIR"):
+        assert Path(env[name]).is_relative_to(shared)
+    for name in ("HF_HOME", "TMPDIR", "UNSLOTH_COMPILE_LOCATION"):
+        assert Path(env[name]).is_relative_to(run)
+    asked = {"TRITON_CACHE_DIR": "/elsewhere"}
+    env = child_environment(asked, run, on_cpu=True, kernels=shared)
+    assert env["TRITON_CACHE_DIR"] == "/elsewhere"

@@ -8,6 +8,7 @@ import time
 import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
 # Docker's /tmp is `noexec` unless one asks for `exec`; nobody should have to.
@@ -62,15 +63,18 @@ class Engine:
         )
         return Ended(done.returncode, done.stdout, done.stderr, time.monotonic() - started)
 
-    def start(self, env: Mapping[str, str]) -> Container:
+    def start(
+        self, env: Mapping[str, str], *command: str, hardening: tuple[str, ...] = HARDENED
+    ) -> Container:
         """Start a container in the background."""
         name = f"finetune-job-test-{uuid.uuid4().hex[:12]}"
-        self.call("run", "--detach", "--name", name, *self._options(env), self.image)
+        options = self._options(env, hardening)
+        self.call("run", "--detach", "--name", name, *options, self.image, *command)
         return Container(self, name)
 
-    def _options(self, env: Mapping[str, str]) -> list[str]:
+    def _options(self, env: Mapping[str, str], hardening: tuple[str, ...] = HARDENED) -> list[str]:
         variables = [f"--env={name}={value}" for name, value in env.items()]
-        return [*HARDENED, *(f"--volume={mount}" for mount in self.mounts), *variables]
+        return [*hardening, *(f"--volume={mount}" for mount in self.mounts), *variables]
 
 
 class Container:
@@ -78,7 +82,6 @@ class Container:
 
     def __init__(self, engine: Engine, name: str) -> None:
         self.engine, self.name = engine, name
-        self._started = time.monotonic()
 
     def wait_for(self, event: str, seconds: float) -> None:
         """Wait until the job tells of an event of that kind."""
@@ -92,8 +95,22 @@ class Container:
     def stop(self, grace: int) -> Ended:
         """`docker stop`: SIGTERM, and SIGKILL after `grace` seconds."""
         self.engine.call("stop", "--time", str(grace), self.name, timeout=grace + 60)
-        code = int(self.engine.call("inspect", "--format", "{{.State.ExitCode}}", self.name))
-        return Ended(code, *self._logs(), time.monotonic() - self._started)
+        return self._ended()
+
+    def wait(self, seconds: float) -> Ended:
+        """Wait for its end; `seconds` of the result are the container's own, by the engine."""
+        self.engine.call("wait", self.name, timeout=seconds)
+        return self._ended()
+
+    def changed(self) -> list[str]:
+        """The paths of its root file system that it made or changed (`docker diff`)."""
+        return [line.split(" ", 1)[1] for line in self.engine.call("diff", self.name).splitlines()]
+
+    def _ended(self) -> Ended:
+        form = "{{.State.ExitCode}} {{.State.StartedAt}} {{.State.FinishedAt}}"
+        code, *times = self.engine.call("inspect", "--format", form, self.name).split()
+        began, ended = (datetime.fromisoformat(time[:26]) for time in times)
+        return Ended(int(code), *self._logs(), (ended - began).total_seconds())
 
     def remove(self) -> None:
         """Remove it, running or not."""

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+import re
 import subprocess
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -36,6 +39,31 @@ print(compile_module_from_src(source, "launcher").__file__)
 """
 
 
+INSTALLED = """
+import importlib.metadata as metadata, re
+for found in metadata.distributions():
+    print(re.sub(r"[-_.]+", "-", found.name).lower(), found.version)
+"""
+
+# A kernel compiled to machine code for every architecture of job/architectures.py, by the libraries
+# and the `ptxas` that are left; this needs no GPU, running it would.
+KERNELS = """
+import triton, triton.language as tl
+from triton.backends.compiler import GPUTarget
+
+@triton.jit
+def double(x, out, n, BLOCK: tl.constexpr):
+    at = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
+    tl.store(out + at, 2 * tl.load(x + at, mask=at < n), mask=at < n)
+
+signature = {"x": "*fp32", "out": "*fp32", "n": "i32", "BLOCK": "constexpr"}
+for capability in (75, 80, 86, 89, 90, 100, 120):
+    source = triton.compiler.ASTSource(double, signature, {(3,): 256})
+    made = triton.compile(source, target=GPUTarget("cuda", capability, 32))
+    print(capability, made.asm["cubin"][:4])
+"""
+
+
 @pytest.fixture(scope="module")
 def config(engine: Engine) -> dict[str, Any]:
     """The image's configuration, as the engine tells it."""
@@ -60,10 +88,51 @@ def test_it_is_labelled(config: dict[str, Any]) -> None:
     labels = config["Labels"]
     assert labels["org.opencontainers.image.title"] == "finetune-job"
     assert labels["org.opencontainers.image.version"] == __version__
-    assert labels["org.opencontainers.image.licenses"] == "Apache-2.0"
+    assert labels["org.opencontainers.image.source"]
+    assert labels["org.opencontainers.image.licenses"].startswith("Apache-2.0 AND ")
+    assert labels["finetune-job.cuda"] == "12.8"
     head = subprocess.run(["git", "rev-parse", "HEAD"], cwd=ROOT, capture_output=True, text=True)
     revision = labels["org.opencontainers.image.revision"].removesuffix("-dirty")
     assert revision == (head.stdout.strip() or "unknown")
+
+
+def shared(engine: Engine, name: str) -> str:
+    """A file that the build left for its users."""
+    return engine.run(f"/usr/share/finetune-job/{name}", options="--entrypoint=cat").stdout
+
+
+def test_it_knows_which_lock_and_revision_it_was_built_from(
+    engine: Engine, config: dict[str, Any]
+) -> None:
+    build = json.loads(shared(engine, "build.json"))
+    assert build["version"] == __version__
+    assert build["revision"] == config["Labels"]["org.opencontainers.image.revision"]
+    assert build["lock_sha256"] == hashlib.sha256((ROOT / "uv.lock").read_bytes()).hexdigest()
+
+
+def test_the_bill_of_materials_is_what_is_installed(engine: Engine) -> None:
+    bill = json.loads(shared(engine, "sbom.cdx.json"))["components"]
+    kinds = {
+        kind: {(c["name"], c["version"]) for c in bill if c["purl"].startswith(f"pkg:{kind}/")}
+        for kind in ("pypi", "deb")
+    }
+    form = "--showformat=${Package} ${Version}\\n"
+    debian = engine.run("--show", form, options="--entrypoint=dpkg-query").stdout.splitlines()
+    assert kinds["deb"] == {tuple(line.split(" ")) for line in debian}
+    assert {"gcc", "tini", "python3"} <= {name for name, _ in kinds["deb"]}
+    listed = engine.run("-c", INSTALLED, options="--entrypoint=python").stdout.splitlines()
+    assert kinds["pypi"] == {tuple(line.split(" ")) for line in listed}
+    licences = [line.split("\t")[:2] for line in shared(engine, "licences.txt").splitlines()]
+    assert {(name, version) for name, version in licences} == kinds["pypi"]
+
+
+def test_no_credential_is_in_it(engine: Engine, config: dict[str, Any]) -> None:
+    secret = "TOKEN|SECRET|PASSWORD|ACCESS_KEY|API_KEY"
+    assert not [entry for entry in config["Env"] if re.search(secret, entry.split("=")[0])]
+    shape = "AKIA[0-9A-Z]{16}|hf_[A-Za-z0-9]{30,}|BEGIN ([A-Z]+ )?PRIVATE KEY"
+    where = "/app /root /home /output /work /usr/share/finetune-job"
+    found = shell(engine, f"grep -rlE '{shape}' {where} || test $? = 1", ROOT_READS)
+    assert found == ""
 
 
 def test_it_declares_no_volume_and_starts_under_tini(config: dict[str, Any]) -> None:
@@ -105,3 +174,16 @@ def test_triton_can_compile_its_launchers(engine: Engine) -> None:
     ended = engine.run("-c", LAUNCHER, options=options)
     assert ended.code == 0, ended.stderr
     assert ended.stdout.startswith("/work/triton/")
+
+
+def test_triton_can_compile_kernels_for_every_architecture(engine: Engine, tmp_path: Path) -> None:
+    # From a file: Triton reads a kernel's source from the disk.
+    script = tmp_path / "kernels.py"
+    script.write_text(KERNELS)
+    tmp_path.chmod(0o755)
+    options = f"--entrypoint=python --env=TRITON_CACHE_DIR=/work/triton --volume={script}:/k.py:ro"
+    ended = engine.run("/k.py", options=options)
+    assert ended.code == 0, ended.stderr
+    compiled = [line.split(" ", 1) for line in ended.stdout.splitlines()]
+    assert [int(capability) for capability, _ in compiled] == [75, 80, 86, 89, 90, 100, 120]
+    assert {head for _, head in compiled} == {repr(b"\x7fELF")}

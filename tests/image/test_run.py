@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 
 from tests.image.conftest import DEMO
@@ -52,11 +54,39 @@ def test_docker_stop_ends_a_training_with_75_and_without_a_receipt(engine: Engin
 
 
 def test_a_bad_spec_ends_with_78_at_once_and_names_the_variables(engine: Engine) -> None:
-    ended = engine.run(env=DEMO | {"JOB_LERNING_RATE": "1e-4", "JOB_LORA_R": "eight"})
-    assert ended.code == 78, ended.stderr
-    assert "JOB_LEARNING_RATE" in ended.last_line["message"]
-    assert "JOB_LORA_R" in ended.last_line["message"]
-    assert ended.seconds < 10
+    seconds = []
+    while len(seconds) < 5 and (not seconds or min(seconds) >= 1):  # other work may hold it up
+        container = engine.start(DEMO | {"JOB_LERNING_RATE": "1e-4", "JOB_LORA_R": "eight"})
+        try:
+            ended = container.wait(60)
+        finally:
+            container.remove()
+        assert ended.code == 78, ended.stderr
+        assert "JOB_LEARNING_RATE" in ended.last_line["message"]
+        assert "JOB_LORA_R" in ended.last_line["message"]
+        seconds.append(ended.seconds)
+    assert min(seconds) < 1  # the promise of the README, in container time
+
+
+def test_nothing_is_written_outside_the_mounted_folders(engine: Engine) -> None:
+    # On a root that may be written, so that the attempt would show.
+    writable = ("--cap-drop", "ALL", "--network", "none", "--tmpfs", "/tmp:mode=1777,size=2g")
+    env = DEMO | {"JOB_NAME": "diff", "JOB_SAVE": "lora", "JOB_PROMPTS": ""}
+    container = engine.start(env, hardening=writable)
+    try:
+        ended = container.wait(900)
+        changed = container.changed()
+    finally:
+        container.remove()
+    assert ended.code == 0, ended.stderr
+    # The engine's own: where volumes are mounted.
+    assert set(changed) <= {"/model", "/examples", "/work", "/output", "/tmp"}
+
+
+def test_the_receipt_names_the_image(demo: Ended, engine: Engine) -> None:
+    written = engine.run("/output/demo/receipt.json", options="--entrypoint=cat").stdout
+    build = engine.run("/usr/share/finetune-job/build.json", options="--entrypoint=cat").stdout
+    assert json.loads(written)["image"] == json.loads(build)
 
 
 def test_without_a_gpu_the_job_ends_with_69_and_says_so(engine: Engine) -> None:
