@@ -16,9 +16,10 @@ ADVICE: dict[int, str] = {
     "needs. Then start it again with the same spec.",
     73: "Another run has this name at the destination. Choose another JOB_NAME, or leave it out: "
     "then the name follows from the spec.",
-    74: "All files are kept in the run's folder under JOB_WORK_DIR: copy adapter/ and merged/ from "
-    "there. A new start with the same spec trains again, into a repaired destination.",
-    75: "Start the job again with the same spec; nothing was published as finished.",
+    74: "Repair the destination, then start the job again with the same spec: it only uploads what "
+    "is missing. All files are kept in the run's folder under JOB_WORK_DIR.",
+    75: "Start the job again with the same spec, after the end of a budget with a higher one; it "
+    "goes on from its newest checkpoint. Nothing was published as finished.",
     77: "Check the token or keys: they must be set, not expired, and allowed to read the sources "
     "and to write to the destination. A gated model also wants its terms accepted on the Hub.",
     78: "Correct the variables named above; the README has the table of all of them.",
