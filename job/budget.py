@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 SKIPPED = 2  # first steps of a process: kernels are compiled and tuned in them
 MEASURED = 5  # steps after them, whose mean counts
 MARGIN = 1.5
+SLACK = 0.95  # of the steps that time is left for are kept, when some took longer than expected
 LOADS = 3
 
 
@@ -157,13 +158,15 @@ class Meter:
         self._last = now
         if self._request is None or step >= self.steps:
             return False
-        limit = self._request["limit"]
+        request, limit = self._request, self._request["limit"]
         hopeless = limit is not None and self.used() + self._reserve > limit
         measured = len(self._taken) - SKIPPED
         if measured == MEASURED or (measured < MEASURED and hopeless):
             return self._calibrated(step)
         if measured < MEASURED:
             return False
+        if limit is not None and request["shorten"] and self._falls_behind(step, limit):
+            return True
         # One step more, or what follows would not be done in time.
         self.ended = limit is not None and self.used() + self._pace() + self._reserve > limit
         return False
@@ -197,11 +200,26 @@ class Meter:
             enough = f"JOB_MAX_STEPS={step + affordable}" if affordable > 0 else "a faster GPU"
             shorten = ", or JOB_BUDGET_POLICY=shorten" if affordable > 0 else ""
             raise SpecError(f"{needed} Raise {request['raise']}, or use {enough}{shorten}.")
+        self._shorten(step, affordable, needed)
+        return True
+
+    def _falls_behind(self, step: int, limit: float) -> bool:
+        """Shorten, or shorten again, when steps became slower than they were when calibrated."""
+        counted = self._taken[SKIPPED:]
+        pace, left = sum(counted) / len(counted), limit - self.used() - self._reserve
+        if (self.steps - step) * pace <= left:
+            return False
+        affordable = int(SLACK * left / pace)
+        if affordable < 1:
+            return False
+        self._shorten(step, affordable, "Steps take longer than before.")
+        return True
+
+    def _shorten(self, step: int, affordable: int, why: str) -> None:
         self.warps.append((step, self.steps, step + affordable))
-        message = f"{needed} Shortened from {self.steps} to {step + affordable} steps."
+        message = f"{why} Shortened from {self.steps} to {step + affordable} steps."
         self.steps = step + affordable
         self._channel.emit("warning", message=message)
-        return True
 
     def _tell(self, step: int, pace: float, whole: float, *, fits: bool) -> None:
         request = self._request or {}

@@ -126,6 +126,19 @@ def test_steps_that_become_slower_end_the_training_before_the_reserve_is_touched
     assert run.meter.facts()["ended"] == 60
 
 
+def test_a_job_that_may_be_shortened_is_shortened_again_when_steps_become_slower():
+    run = Training(100, limit=60.0, closing=10.0, shorten=True)
+    run.begin()
+    run.run(*[1.0] * 20)
+    run.to_the_end(1.3)
+    assert not run.meter.ended
+    assert 20 < run.step == run.meter.steps < 45
+    assert run.meter.used() + budget.MARGIN * 10 <= 60
+    shortened = run.said("warning")
+    assert "Steps take longer than before. Shortened from 45 to" in shortened[1]["message"]
+    assert len(shortened) < 8
+
+
 def test_no_step_is_given_up_for_a_budget_that_is_enough():
     run = Training(30, limit=1000.0)
     run.begin()
