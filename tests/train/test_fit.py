@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from job.budget import Meter
 from job.channel import as_job_error
 from job.errors import CudaOutOfMemory, Diverged, InternalError, OutOfResources
 from job.train.fit import _watcher
@@ -39,7 +40,9 @@ class NothingKept:
 def watcher(listener: Any = None, keeper: Any = None, *, stop: bool = False) -> Any:
     trainer = SimpleNamespace(args=SimpleNamespace(max_steps=10), eval_dataset=None)
     flag = SimpleNamespace(is_set=stop)
-    return _watcher(trainer, listener or Listener(), keeper or NothingKept(), flag)  # type: ignore[arg-type]
+    channel = listener or Listener()
+    meter = Meter(None, trainer.args.max_steps, channel)
+    return _watcher(trainer, channel, keeper or NothingKept(), flag, meter)  # type: ignore[arg-type]
 
 
 def state(step: int) -> Any:
