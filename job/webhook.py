@@ -95,30 +95,23 @@ class Webhook:
         state: dict[str, Any] = {"version": 1, "run": self._run, "number": self._number}
         state |= {"time": event["time"], "state": event["event"]}
         state |= {key: event[key] for key in FIELDS if key in event}
-        body = json.dumps(state, ensure_ascii=False).encode()
-        while True:
-            try:
-                self._waiting.put_nowait(body)
-                return
-            except queue.Full:
-                self._drop_oldest()
+        self._put(json.dumps(state, ensure_ascii=False).encode())
 
     def close(self) -> None:
         """Send what still waits, for `LAST_WORDS` seconds at most."""
-        while True:
-            try:
-                self._waiting.put_nowait(None)
-                break
-            except queue.Full:
-                self._drop_oldest()
+        self._put(None)
         self._thread.join(LAST_WORDS)
         self._ends.set()
 
-    def _drop_oldest(self) -> None:
-        try:
-            self._waiting.get_nowait()
-        except queue.Empty:
-            return
+    def _put(self, item: bytes | None) -> None:
+        """Queue it; where there is no room, the oldest makes some."""
+        while True:
+            try:
+                self._waiting.put_nowait(item)
+                return
+            except queue.Full:
+                with contextlib.suppress(queue.Empty):
+                    self._waiting.get_nowait()
 
     def _send_all(self) -> None:
         while (body := self._waiting.get()) is not None and not self._ends.is_set():

@@ -10,7 +10,6 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-import boto3
 import pytest
 
 from job.errors import InternalError
@@ -21,6 +20,7 @@ from job.record import Record
 from job.redact import Redactor
 from job.spec import read_spec
 from job.stages import Stages
+from tests import s3
 from tests.conftest import BUCKET
 from tests.jobs import (
     LINE_KEYS,
@@ -129,9 +129,9 @@ def test_sigterm_ends_a_request_that_a_library_would_send_again(tmp_path, silent
 
 def test_a_broken_row_is_found_before_the_model_is_fetched(tmp_path, s3_env):
     environ = job(tmp_path, JOB_MODEL=f"s3://{BUCKET}/tiny-model", **s3_env)
-    s3 = boto3.client("s3", endpoint_url=s3_env["AWS_ENDPOINT_URL_S3"], **keys(s3_env))
+    bucket = s3.client(s3_env)
     for path in (tmp_path / "model").iterdir():
-        s3.upload_file(str(path), BUCKET, f"tiny-model/{path.name}")
+        bucket.upload_file(str(path), BUCKET, f"tiny-model/{path.name}")
     lines = make_rows(tmp_path / "rows.jsonl", 30).read_text().splitlines()
     lines[16] = json.dumps({"messages": [{"role": "user", "content": CANARY}]})
     (tmp_path / "rows.jsonl").write_text("\n".join(lines))
@@ -144,14 +144,6 @@ def test_a_broken_row_is_found_before_the_model_is_fetched(tmp_path, s3_env):
     assert ended.line["phase"] == "data"
     assert not (tmp_path / "work/downloads").exists()
     assert CANARY not in ended.text + texts(tmp_path / "work", tmp_path / "out")
-
-
-def keys(env: dict[str, str]) -> dict[str, str]:
-    return {
-        "aws_access_key_id": env["AWS_ACCESS_KEY_ID"],
-        "aws_secret_access_key": env["AWS_SECRET_ACCESS_KEY"],
-        "region_name": "us-east-1",
-    }
 
 
 def test_a_model_that_is_not_there_is_named(tmp_path):

@@ -109,11 +109,8 @@ def launch(arguments: list[str], environ: Mapping[str, str], read: Read, say: Sa
         if not options.follow:
             message = f"pod {pod} is starting; it ends itself (JOB_ON_FINISH={spec.on_finish})"
             return line_of("ok", 0, "launch", False, message, None)
-        return _follow(api, pod, spec, Follower(api, pod, spec, destinations, say, _poll()), say)
-
-
-def _poll() -> float:
-    return POLL_SECONDS
+        follower = Follower(api, pod, spec, destinations, say, POLL_SECONDS)
+        return _follow(api, pod, spec, follower, say)
 
 
 def _is_done(spec: JobSpec, destinations: list[Destination]) -> bool:

@@ -174,7 +174,7 @@ class MultipartUpload:
 def open_uploads(session: Session, uri: str, bucket: str, prefix: str) -> list[dict[str, Any]]:
     """Bucket, Key and UploadId of every upload under a prefix that is neither complete nor aborted.
 
-    None where they may not be listed.
+    Empty where they may not be listed.
     """
 
     def read(client: S3Client) -> list[dict[str, Any]]:

@@ -6,9 +6,9 @@ import json
 import shutil
 import time
 
-import boto3
 import pytest
 
+from tests import s3
 from tests.conftest import BUCKET
 from tests.drills.conftest import STEPS
 from tests.jobs import wait
@@ -155,14 +155,8 @@ def test_the_store_holds_nothing_but_what_the_receipt_lists(drill, s3_env):
     run.order(dies_at=5)
     assert run.run().code == 71
     assert run.run().code == 0
-    s3 = boto3.client(
-        "s3",
-        endpoint_url=s3_env["AWS_ENDPOINT_URL_S3"],
-        aws_access_key_id=s3_env["AWS_ACCESS_KEY_ID"],
-        aws_secret_access_key=s3_env["AWS_SECRET_ACCESS_KEY"],
-        region_name="us-east-1",
-    )
-    found = s3.list_objects_v2(Bucket=BUCKET, Prefix=f"{prefix}/run-a/")["Contents"]
+    bucket = s3.client(s3_env)
+    found = bucket.list_objects_v2(Bucket=BUCKET, Prefix=f"{prefix}/run-a/")["Contents"]
     keys = {item["Key"].removeprefix(f"{prefix}/run-a/") for item in found}
-    body = s3.get_object(Bucket=BUCKET, Key=f"{prefix}/run-a/receipt.json")["Body"].read()
+    body = bucket.get_object(Bucket=BUCKET, Key=f"{prefix}/run-a/receipt.json")["Body"].read()
     assert keys == {file["path"] for file in json.loads(body)["files"]} | {"receipt.json"}

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import json
 
-import boto3
 import pytest
 
 from job.checkpoints import names
+from tests import s3
 from tests.conftest import BUCKET
 from tests.drills.conftest import STEPS
 from tests.hub_double import HubDouble
@@ -59,21 +59,15 @@ def test_a_checkpoint_damaged_here_is_fetched_from_the_destination(drill):
 def test_another_machine_goes_on_from_an_s3_store(drill, s3_env):
     run = drill(s3_env, JOB_OUTPUT=f"s3://{BUCKET}/moved")
     stopped_at(run, 5)
-    s3 = boto3.client(
-        "s3",
-        endpoint_url=s3_env["AWS_ENDPOINT_URL_S3"],
-        aws_access_key_id=s3_env["AWS_ACCESS_KEY_ID"],
-        aws_secret_access_key=s3_env["AWS_SECRET_ACCESS_KEY"],
-        region_name="us-east-1",
-    )
-    found = s3.list_objects_v2(Bucket=BUCKET, Prefix="moved/run-a/checkpoints/")["Contents"]
+    bucket = s3.client(s3_env)
+    found = bucket.list_objects_v2(Bucket=BUCKET, Prefix="moved/run-a/checkpoints/")["Contents"]
     kept = {item["Key"].split("/")[3] for item in found}
     assert len(kept) == 2  # of the five or more that were written
     last = max(kept)
     run.moved()
     run.is_done(run.run())
     assert resumed_from(run) == [int(last[5:])]
-    left = s3.list_objects_v2(Bucket=BUCKET, Prefix="moved/run-a/checkpoints/")
+    left = bucket.list_objects_v2(Bucket=BUCKET, Prefix="moved/run-a/checkpoints/")
     assert "Contents" not in left
 
 

@@ -9,11 +9,11 @@ import zlib
 from pathlib import Path
 from urllib.parse import quote, quote_plus
 
-import boto3
 import pyarrow.parquet
 import pytest
 
 from job.credentials import SECRETS
+from tests import s3
 from tests.conftest import BUCKET
 from tests.jobs import ROOT, Ended
 
@@ -64,13 +64,7 @@ def leaks(secrets: list[str], ended: list[Ended], *folders: Path) -> list[str]:
 
 def download(env: dict[str, str], prefix: str, into: Path) -> Path:
     """Every object below a prefix, as files."""
-    client = boto3.client(
-        "s3",
-        endpoint_url=env["AWS_ENDPOINT_URL_S3"],
-        aws_access_key_id=env["AWS_ACCESS_KEY_ID"],
-        aws_secret_access_key=env["AWS_SECRET_ACCESS_KEY"],
-        region_name="us-east-1",
-    )
+    client = s3.client(env)
     for item in client.list_objects_v2(Bucket=BUCKET, Prefix=prefix).get("Contents", []):
         path = into / item["Key"]
         path.parent.mkdir(parents=True, exist_ok=True)

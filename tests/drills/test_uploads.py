@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import boto3
 import pytest
 
+from tests import s3
 from tests.conftest import BUCKET
 from tests.drills.conftest import Drill
 from tests.jobs import Ended, wait
@@ -70,21 +70,15 @@ def upload(drill: Callable[..., Drill], s3_env: dict[str, str], tmp_path: Path) 
     run = drill(more, JOB_OUTPUT=f"s3://{BUCKET}/{prefix}", **changes)
     model = tmp_path / "model" / "model.safetensors"
     model.write_bytes(model.read_bytes() + b"".join(bytes([n]) * MIB for n in range(21)))
-    s3 = boto3.client(
-        "s3",
-        endpoint_url=s3_env["AWS_ENDPOINT_URL_S3"],
-        aws_access_key_id=s3_env["AWS_ACCESS_KEY_ID"],
-        aws_secret_access_key=s3_env["AWS_SECRET_ACCESS_KEY"],
-        region_name="us-east-1",
-    )
+    bucket = s3.client(s3_env)
     with S3Proxy(s3_env["AWS_ENDPOINT_URL_S3"]) as proxy:
         run.environ["AWS_ENDPOINT_URL_S3"] = proxy.url
-        yield Upload(run, proxy, prefix, s3)
+        yield Upload(run, proxy, prefix, bucket)
 
 
 def test_after_a_kill_no_part_that_the_store_has_is_sent_again(upload: Upload):
     for number in (2, 5):
-        upload.proxy.order("wait", "PUT", f"partNumber={number}&", seconds=3)
+        upload.proxy.order("wait", "PUT", f"partNumber={number}", seconds=60)
     process = upload.run.start()
     upload.run.until_said("phase", phase="publish")
     while len(upload.proxy.parts) < 3:

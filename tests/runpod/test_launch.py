@@ -204,7 +204,7 @@ class Platform:
 
 @pytest.fixture
 def quick(monkeypatch):
-    monkeypatch.setattr(launcher, "_poll", lambda: 0.1)
+    monkeypatch.setattr(launcher, "POLL_SECONDS", 0.1)
 
 
 def hub_like_job(api: PodApi, s3_env: dict[str, str], folder: Path, **more: str) -> dict[str, str]:

@@ -6,7 +6,6 @@ import uuid
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import boto3
 import huggingface_hub.constants
 import pytest
 
@@ -14,6 +13,7 @@ from job.credentials import Credentials
 from job.hashing import FileRecord, hash_folder
 from job.spec import DestinationRef
 from job.store import Claim, Destination, open_destination, retry
+from tests import s3
 from tests.conftest import BUCKET
 
 OURS, OTHERS = "a" * 64, "b" * 64
@@ -64,13 +64,7 @@ class Place:
         return f"{self.ref.location.partition('/')[2]}/{key}"
 
     def _s3(self):
-        return boto3.client(
-            "s3",
-            endpoint_url=self.aws["AWS_ENDPOINT_URL_S3"],
-            aws_access_key_id=self.aws["AWS_ACCESS_KEY_ID"],
-            aws_secret_access_key=self.aws["AWS_SECRET_ACCESS_KEY"],
-            region_name="us-east-1",
-        )
+        return s3.client(self.aws)
 
 
 def file_place(folder: Path) -> Place:

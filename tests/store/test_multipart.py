@@ -7,7 +7,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import boto3
 import pytest
 
 from job.errors import UploadFailed
@@ -17,6 +16,7 @@ from job.store.objects import ObjectDestination
 from job.store.retry import Policy
 from job.store.s3 import S3Store
 from job.store.s3_parts import split
+from tests import s3
 from tests.conftest import BUCKET
 from tests.store.conftest import claim, no_progress
 from tests.store.s3_proxy import FOREVER, S3Proxy
@@ -47,13 +47,7 @@ class Bucket:
         self.prefix = uuid.uuid4().hex
         self.told: list[dict[str, Any]] = []
         self._aws = {**env, "AWS_ENDPOINT_URL_S3": proxy.url}
-        self.s3 = boto3.client(
-            "s3",
-            endpoint_url=env["AWS_ENDPOINT_URL_S3"],
-            aws_access_key_id=env["AWS_ACCESS_KEY_ID"],
-            aws_secret_access_key=env["AWS_SECRET_ACCESS_KEY"],
-            region_name="us-east-1",
-        )
+        self.s3 = s3.client(env)
 
     def store(self, budget: float = 20) -> S3Store:
         policy = Policy(budget, lambda kind, **fields: self.told.append({"kind": kind, **fields}))
