@@ -29,7 +29,7 @@ class Fault:
     kind: `refuse` (an S3 error instead of an answer), `error in 200` (the same with status 200),
     `lose` (done, but not answered), `flip` (a bit of the body), `cut` (the body's second half is
     not passed on), `reset` (in the midst of the body), `break off` (in the midst of the answer),
-    `wait` (before it is passed on).
+    `wait` (before it is passed on; dropped if the proxy is healed meanwhile).
     """
 
     kind: str
@@ -64,6 +64,7 @@ class S3Proxy(LoopbackServer):
         self.expired: set[str] = set()
         self.faults: list[Fault] = []
         self.held, self._go = threading.Event(), threading.Event()
+        self.healed = threading.Event()
         self._holding = ("", "")
         self._lock = threading.Lock()
         proxy = self
@@ -101,6 +102,8 @@ class S3Proxy(LoopbackServer):
 
     def heal(self) -> None:
         self.faults.clear()
+        self.healed.set()
+        self.healed = threading.Event()
         self._down = (0.0, "")
 
     def hold(self, method: str, ending: str) -> None:
@@ -162,7 +165,9 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _do(self, kind: str, seconds: float, body: bytes) -> None:
         """Pass the request on, perhaps spoilt, and its answer back, perhaps spoilt."""
-        time.sleep(seconds)
+        if seconds and self.owner.healed.wait(seconds):
+            self.close_connection = True
+            return
         if kind == "flip":
             body = bytes([body[0] ^ 1]) + body[1:]
         if kind == "cut":
