@@ -1,10 +1,12 @@
 """Training speed on gpt-oss's shape: this project's packed path beside Unsloth's and TRL's own.
 
-    python bench/train.py --folder /dev/shm/bench
+    python bench/train.py --folder /dev/shm/bench --arms recipe:4,packed,trl-flex,packed
 
 Writes a random checkpoint once (MXFP4 layout, `bench/gptoss.py`), runs each arm in a process of its
-own on the same rows, and prints a table. A step's time runs from the end of the step before to its
-own, data and logging included; real tokens are those that are not padding.
+own on the same rows from the same adapter, and prints a table, and below it how far losses and
+gradient norms are from those of the first arm that took the same rows in each step. A step's time
+runs from the end of the step before to its own, data and logging included; real tokens are those
+that are not padding.
 """
 
 from __future__ import annotations
@@ -16,6 +18,7 @@ import statistics
 import subprocess
 import sys
 import time
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -31,8 +34,8 @@ ROWS = 512  # in the data set, whatever the steps: each arm draws the same ones 
 ARMS = {
     "recipe": ("unsloth", 4, False),  # the usual notebook: 4 x 4, as Unsloth comes
     "unsloth-tuned": ("unsloth", 16, True),
-    "trl-eager": ("eager", 4, False),
-    "trl-flex": ("flex_attention", 16, True),
+    "trl-eager": ("eager", 2, False),
+    "trl-flex": ("flex_attention", 8, True),
     "packed": ("packed", 16, False),
 }
 
@@ -96,6 +99,18 @@ def load_plain(folder: Path, attention: str) -> tuple[Any, Any]:
     return get_peft_model(model, config), AutoTokenizer.from_pretrained(folder)
 
 
+def equal_start(model: Any) -> None:
+    """The same first factors in every arm: libraries draw them in different orders."""
+    import torch
+
+    for name, parameter in model.named_parameters():
+        if "lora_A" in name:
+            generator = torch.Generator().manual_seed(zlib.crc32(name.encode()))
+            bound = parameter.shape[1] ** -0.5  # as PEFT's kaiming_uniform_ with a = sqrt(5)
+            drawn = torch.rand(parameter.shape, generator=generator) * 2 - 1
+            parameter.data.copy_(bound * drawn)
+
+
 def run_arm(arm: str, folder: Path, mix: str, steps: int) -> dict[str, Any]:
     """Train `steps` steps and return what was measured."""
     library, _, grouped = ARMS[arm]
@@ -127,6 +142,7 @@ def run_arm(arm: str, folder: Path, mix: str, steps: int) -> dict[str, Any]:
         model, tokenizer = load.load_model(spec, plan, folder)
     else:
         model, tokenizer = load_plain(folder, library)
+    equal_start(model)
     loaded = time.monotonic()
     drawn = data.Rows(Dataset.from_list(rows(mix, ROWS)), None, steps, ROWS)
     trainer = fit.make_trainer(spec, plan, model, tokenizer, drawn)
@@ -195,6 +211,25 @@ def line(row: dict[str, Any], warm: int) -> str:
     )
 
 
+def parity(rows: list[dict[str, Any]]) -> list[str]:
+    """Each arm's largest distance from the first one's losses and gradient norms, relative."""
+    lines = []
+    first = next((row for row in rows if "error" not in row and not ARMS[row["arm"]][2]), None)
+    for row in rows:
+        if row is first or first is None or "error" in row or ARMS[row["arm"]][2]:
+            continue
+        worst = {
+            what: max(abs(a / b - 1) for a, b in zip(row[what], first[what], strict=False))
+            for what in ("loss", "grad_norm")
+        }
+        steps = min(len(row["loss"]), len(first["loss"]))
+        lines.append(
+            f"{row['arm']} against {first['arm']}, {steps} steps: losses within "
+            f"{worst['loss']:.2%}, gradient norms within {worst['grad_norm']:.2%}"
+        )
+    return lines
+
+
 def wait_for_memory() -> None:
     """The memory of a process that ended is free a moment later."""
     from job.preflight import find_gpu
@@ -209,12 +244,14 @@ def main() -> int:
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--folder", type=Path, required=True)
-    parser.add_argument("--arms", default="recipe,packed,unsloth-tuned,trl-flex")
+    parser.add_argument(
+        "--arms", default="recipe:6,packed,unsloth-tuned,trl-flex,packed", help="NAME[:STEPS],…"
+    )
     parser.add_argument(
         "--mix", default="reference", choices=["reference", "short", "1024", "4096"]
     )
     parser.add_argument("--layers", type=int, default=24)
-    parser.add_argument("--steps", default=12, type=int, help="of each arm")
+    parser.add_argument("--steps", default=12, type=int, help="of an arm that names none")
     parser.add_argument("--warm", type=int, default=4)
     parser.add_argument("--arm", help="run this one here and print its row")
     args = parser.parse_args()
@@ -228,11 +265,13 @@ def main() -> int:
         write_checkpoint(model, Shape(layers=args.layers), "mxfp4")
     environment = child_environment(os.environ, args.folder / "caches", on_cpu=False)
     found = []
-    for arm in args.arms.split(","):
+    for number, item in enumerate(args.arms.split(",")):
+        arm, _, steps = item.partition(":")
         wait_for_memory()
         command = [sys.executable, __file__, "--folder", str(args.folder), "--arm", arm]
-        command += ["--steps", str(args.steps), "--mix", args.mix, "--layers", str(args.layers)]
-        log = args.folder / f"{arm}.log"
+        command += ["--steps", steps or str(args.steps), "--mix", args.mix]
+        command += ["--layers", str(args.layers)]
+        log = args.folder / f"{number}-{arm}.log"
         with log.open("w") as output:  # a run that is killed leaves its log
             subprocess.run(command, stdout=output, stderr=subprocess.STDOUT, env=environment)
         last = [text for text in log.read_text().splitlines() if text.startswith("ROW ")]
@@ -242,6 +281,7 @@ def main() -> int:
     print("| arm | real tokens/s | median step (range) | s/step | peak GiB | first step s | load s "
           "| steps |\n| --- | --- | --- | --- | --- | --- | --- | --- |")  # fmt: skip
     print("\n".join(line(row, args.warm) for row in found))
+    print("\n".join(parity(found)))
     return int(any("error" in row for row in found))
 
 
