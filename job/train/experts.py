@@ -18,6 +18,8 @@ from torch.nn import functional
 from job.errors import InternalError
 from job.train import glue
 
+AT_ONCE = 32  # experts of a grouped product: dequantised, gpt-oss's take 1.06 GB
+
 
 @dataclass(frozen=True)
 class ExpertWeights:
@@ -27,20 +29,31 @@ class ExpertWeights:
     eps: float
     router: Any  # (E, H)
     router_bias: Any  # (E,)
-    gate_up: Any  # (E, H, 2I), gate and up interleaved
+    gate_up: Any  # (E, H, 2I), gate and up interleaved; a tensor or `job.train.mxfp4.Mxfp4`
     gate_up_bias: Any  # (E, 2I)
     down: Any  # (E, I, H)
     down_bias: Any  # (E, H)
     top: int  # experts per token
     scaling: float  # of both adapters
+    one_by_one: bool = False  # experts' products, so that one expert at a time is dequantised
 
 
-def grouped(x: Any, weight: Any, ends: Any) -> Any:
+def grouped(x: Any, weight: Any, ends: Any, *, one_by_one: bool = False) -> Any:
     """x (N, K) times its expert's weight (E, K, M): rows sorted by expert, `ends` (E,) int32."""
     hopper = x.is_cuda and torch.cuda.get_device_capability(x.device)[0] == 9
-    if hopper and x.dtype == torch.bfloat16:  # all that torch 2.8's grouped product knows
-        return torch._grouped_mm(x, weight, offs=ends)
-    return looped(x, weight, ends)
+    # bfloat16 is all that torch 2.8's grouped product knows.
+    if one_by_one or not hopper or x.dtype != torch.bfloat16:
+        return looped(x, weight, ends)
+    if weight.shape[0] <= AT_ONCE:
+        return torch._grouped_mm(x, weight[:], offs=ends)
+    out, bounds = x.new_empty(x.shape[0], weight.shape[2]), [0, *ends.tolist()]
+    for first in range(0, weight.shape[0], AT_ONCE):
+        start, end = bounds[first], bounds[min(first + AT_ONCE, weight.shape[0])]
+        part = ends[first : first + AT_ONCE] - start
+        if end > start:
+            some = weight[first : first + AT_ONCE]
+            out[start:end] = torch._grouped_mm(x[start:end], some, offs=part)
+    return out
 
 
 def looped(x: Any, weight: Any, ends: Any) -> Any:
@@ -117,10 +130,10 @@ class ExpertBlock(torch.autograd.Function):
         fa1, fb1 = factors(a1, b1, count, w.scaling, x.dtype)
         fa2, fb2 = factors(a2, b2, count, w.scaling, x.dtype)
         xa = normed @ fa1.flatten(0, 1).T
-        gu = grouped(normed[route.token], w.gate_up, route.ends)
+        gu = grouped(normed[route.token], w.gate_up, route.ends, one_by_one=w.one_by_one)
         h = glue.gate(gu, xa, route, w.gate_up_bias, fb1)
         ha = own(route, h @ fa2.flatten(0, 1).T, count)
-        y = grouped(h, w.down, route.ends)
+        y = grouped(h, w.down, route.ends, one_by_one=w.one_by_one)
         del h
         hidden, dense = _per_token(route, ha, count)
         extra = torch.cat((hidden, dense), 1) @ torch.cat((fb2.flatten(0, 1), w.down_bias))
@@ -139,7 +152,8 @@ class ExpertBlock(torch.autograd.Function):
         da, to_bias = back[:, : count * rank].contiguous(), back[:, count * rank :]
         hidden, _ = _per_token(route, ha, count)
         gb2 = (hidden.T @ dout).view(count, rank, -1)
-        dh = grouped(dout[route.token], w.down.transpose(1, 2), route.ends)
+        alone = w.one_by_one
+        dh = grouped(dout[route.token], w.down.transpose(1, 2), route.ends, one_by_one=alone)
         h, dgu, dweight = glue.gate_backward(gu, xa, route, w.gate_up_bias, fb1, dh, da, fa2)
         del dh
         own_da = da.view(-1, count, rank)[route.token, route.expert]
@@ -148,7 +162,7 @@ class ExpertBlock(torch.autograd.Function):
         rows = xa.view(-1, count, rank)[route.token, route.expert]
         gb1 = (spread(route, rows, count).T @ dgu).view(count, rank, -1)
         dxa = _to_tokens(route, own(route, dgu @ fb1.flatten(0, 1).T, count), count)
-        dx = grouped(dgu, w.gate_up.transpose(1, 2), route.ends)
+        dx = grouped(dgu, w.gate_up.transpose(1, 2), route.ends, one_by_one=alone)
         del dgu
         # The router: softmax over the chosen, then its frozen weight.
         dscore = dweight[route.inverse] + to_bias.gather(1, route.experts).float()
