@@ -19,6 +19,7 @@ import subprocess
 import sys
 import time
 import zlib
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +38,16 @@ ARMS = {
     "trl-eager": ("eager", 2, False),
     "trl-flex": ("flex_attention", 8, True),
     "packed": ("packed", 16, False),
+    # As on a smaller card: what the plan does there, within its memory.
+    "packed-48": ("packed", 16, False),
+    "packed-24": ("packed", 16, False),
+    "packed-14": ("packed", 16, False),
+}
+# Bytes that tensors may take, and the compute capability that the plan is told.
+SMALLER = {
+    "packed-48": (48 * GIB, (9, 0)),
+    "packed-24": (24 * GIB, (9, 0)),
+    "packed-14": (14 * 10**9, (8, 9)),  # a card of 16 GB, without grouped products
 }
 
 
@@ -62,15 +73,27 @@ def rows(mix: str, count: int) -> list[dict[str, list[int]]]:
 
 def plan_for(arm: str, spec: Any, folder: Path) -> dict[str, Any]:
     """The job's own plan for this card, changed to what the arm is about."""
+    import torch
+
+    from job.memory import RESERVE
     from job.plan import make_plan
     from job.preflight import find_gpu
 
     config = json.loads((folder / "config.json").read_text())
     size = sum(path.stat().st_size for path in folder.glob("*.safetensors"))
-    plan = make_plan(spec, config, size, find_gpu()).values()
-    _, micro, _ = ARMS[arm]
-    if arm != "packed":
+    gpu = find_gpu()
+    if arm in SMALLER:
+        tensors, capability = SMALLER[arm]
+        memory = int((tensors + RESERVE) / 0.95)  # the share that a plan uses
+        gpu = replace(gpu, memory=memory, free=memory, capability=capability)
+        torch.cuda.set_per_process_memory_fraction(
+            (tensors + RESERVE) / torch.cuda.get_device_properties(0).total_memory
+        )
+    plan = make_plan(spec, config, size, gpu).values()
+    library, micro, _ = ARMS[arm]
+    if library != "packed":
         plan |= {"packing": False, "micro_batch_size": micro, "gradient_checkpointing": "unsloth"}
+        plan |= {"experts": False}
         plan["gradient_accumulation"] = BATCH // micro
     return plan
 
@@ -155,7 +178,7 @@ def run_arm(arm: str, folder: Path, mix: str, steps: int) -> dict[str, Any]:
     return {
         "arm": arm,
         "card": torch.cuda.get_device_name(),
-        "plan": {name: plan[name] for name in ("packing", "micro_batch_size")},
+        "plan": plan,
         "trainable": load.trainable_parameters(model),
         "import_s": round(imported - started, 1),
         "load_s": round(loaded - imported, 1),
@@ -251,18 +274,19 @@ def main() -> int:
         "--mix", default="reference", choices=["reference", "short", "1024", "4096"]
     )
     parser.add_argument("--layers", type=int, default=24)
+    parser.add_argument("--experts", type=int, default=32)
     parser.add_argument("--steps", default=12, type=int, help="of an arm that names none")
     parser.add_argument("--warm", type=int, default=4)
     parser.add_argument("--arm", help="run this one here and print its row")
     args = parser.parse_args()
-    model = args.folder / f"model-{args.layers}"
+    model = args.folder / f"model-{args.layers}-{args.experts}"
     if args.arm:
         print("ROW " + json.dumps(run_arm(args.arm, model, args.mix, args.steps)))
         return 0
     if not model.exists():
         from bench.gptoss import Shape, write_checkpoint
 
-        write_checkpoint(model, Shape(layers=args.layers), "mxfp4")
+        write_checkpoint(model, Shape(layers=args.layers, experts=args.experts), "mxfp4")
     environment = child_environment(os.environ, args.folder / "caches", on_cpu=False)
     found = []
     for number, item in enumerate(args.arms.split(",")):
@@ -270,7 +294,7 @@ def main() -> int:
         wait_for_memory()
         command = [sys.executable, __file__, "--folder", str(args.folder), "--arm", arm]
         command += ["--steps", steps or str(args.steps), "--mix", args.mix]
-        command += ["--layers", str(args.layers)]
+        command += ["--layers", str(args.layers), "--experts", str(args.experts)]
         log = args.folder / f"{number}-{arm}.log"
         with log.open("w") as output:  # a run that is killed leaves its log
             subprocess.run(command, stdout=output, stderr=subprocess.STDOUT, env=environment)

@@ -15,9 +15,10 @@ from job.errors import CudaOutOfMemory, SpecError, Stopped
 from job.events import EventLog
 from job.memory import GIB, PARTS, on_card
 from job.mirror import Mirror
-from job.plan import Plan, with_smaller_batch
+from job.plan import Plan
 from job.record import Record
 from job.signals import Signals
+from job.smaller import with_smaller_batch
 from job.spec import JobSpec
 from job.stages import Stages
 

@@ -6,7 +6,7 @@ What the user left at `auto` is decided here and nowhere else; job/memory.py say
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from job import architectures, memory, packing, space
@@ -43,9 +43,11 @@ class Plan:
     precision: Setting  # 4bit, native, 16bit
     micro_batch_size: Setting  # sequences per forward pass
     gradient_accumulation: Setting  # forward passes per optimizer step
-    gradient_checkpointing: Setting  # "unsloth", True, False
+    gradient_checkpointing: Setting  # "unsloth", True, False; packed: True is the lean way
     optimizer: Setting
     packing: Setting  # tokens of a packed row, or False
+    experts: Setting  # packed: 16bit, mxfp4; else False
+    expert_products: Setting  # packed: grouped, loop; else False
     merge: Setting  # who merges the 16-bit weights: unsloth, peft
     estimates: dict[str, int]
 
@@ -81,67 +83,87 @@ def make_plan(
         require_supported(gpu)
     longest = min(longest or spec.max_seq_length, spec.max_seq_length)
     precision = _precision(spec, config, weight_bytes, gpu)
-    checkpointing = _checkpointing(spec, gpu)
     optimizer = _optimizer(spec, gpu)
-    on_cpu = gpu is None
     fixed = {
-        "weights": memory.loaded_bytes(config, weight_bytes, precision.value, on_cpu=on_cpu),
         **memory.trained_parts(spec, config, optimizer.value),
         "reserve": RESERVE if gpu else 0,
     }
-    room = _room(sum(fixed.values()), gpu) if gpu else 0
-    packed = _packing(spec, config, precision.value, longest, room, gpu)
-    if packed.value:
-        checkpointing = Setting(False, "the rows are as long as memory allows without it")
-        micro = Setting(spec.batch_size, "a whole step, in packed rows")
-        tokens = min(packed.value, spec.batch_size * longest)
-        working = {
-            "activations": tokens * packing.token_bytes(config),
-            "logits": packing.logits_bytes(config, tokens),
-        }
+    way, packed = _packing(spec, config, weight_bytes, precision.value, longest, fixed, gpu)
+    if way is not None:
+        parts, settings = _packed_rows(spec, config, weight_bytes, longest, way, packed.value)
     else:
-        a_row = longest * memory.token_bytes(config, checkpointed=bool(checkpointing.value))
-        micro = _micro_batch(spec, config, a_row, room, gpu)
-        # Unsloth computes the loss in chunks; they are in the constants.
-        working = {"activations": micro.value * a_row, "logits": 0}
-    steps = spec.batch_size // micro.value
+        parts, settings = _padded_rows(
+            spec, config, weight_bytes, longest, precision.value, fixed, gpu
+        )
     return Plan(
         precision=precision,
-        micro_batch_size=micro,
-        gradient_accumulation=Setting(steps, f"{spec.batch_size} sequences per optimizer step"),
-        gradient_checkpointing=checkpointing,
         optimizer=optimizer,
         packing=packed,
         merge=_merge(config),
-        estimates=fixed | working | {"results": space.results(spec, config, weight_bytes)},
+        estimates=parts | fixed | {"results": space.results(spec, config, weight_bytes)},
+        **settings,
     )
 
 
-def with_smaller_batch(plan: Plan) -> Plan | None:
-    """The same plan with rows half as long, or half the micro-batch or less.
+def _packed_rows(
+    spec: JobSpec,
+    config: Mapping[str, Any],
+    weight_bytes: int,
+    longest: int,
+    way: packing.Way,
+    limit: int,
+) -> tuple[dict[str, int], dict[str, Setting]]:
+    """Parts of the memory and settings, when rows of at most `limit` tokens are packed."""
+    tokens, rank = min(limit, spec.batch_size * longest), spec.lora_r
+    parts = {
+        "weights": packing.weights(way, config, weight_bytes),
+        "activations": tokens * packing.token_bytes(way, config, rank),
+        "logits": packing.logits_bytes(way, config, rank, tokens),
+    }
+    kept = "all that the backward pass needs is kept, which is fastest"
+    if way.lean:
+        kept = "lean: inputs, embedding and output matrix in host memory, layers computed again"
+    experts = "dequantised when loaded, since there is room"
+    if way.experts == "mxfp4":
+        experts = "kept as published, dequantised for each product"
+    elif storage_format(config) == "16bit":
+        experts = "as published"
+    products = "one product an expert: it takes the least memory, and grouped ones need Hopper"
+    if way.products == "grouped":
+        products = "PyTorch's grouped product, after a probe"
+    return parts, {
+        "micro_batch_size": Setting(spec.batch_size, "a whole step, in packed rows"),
+        "gradient_accumulation": Setting(1, f"{spec.batch_size} sequences per optimizer step"),
+        "gradient_checkpointing": Setting(way.lean, kept),
+        "experts": Setting(way.experts, experts),
+        "expert_products": Setting(way.products, products),
+    }
 
-    None when the micro-batch is one sequence already.
-    """
-    if limit := plan.packing.value:
-        shorter = Setting(limit // 2, f"rows of {limit} tokens did not fit the GPU's memory")
-        return replace(plan, packing=shorter, estimates=_less(plan, (limit // 2) / limit))
-    micro = plan.micro_batch_size.value
-    whole = micro * plan.gradient_accumulation.value
-    smaller = [n for n in range(1, micro // 2 + 1) if whole % n == 0]
-    if not smaller:
-        return None
-    size = smaller[-1]
-    return replace(
-        plan,
-        micro_batch_size=Setting(size, f"{micro} did not fit the GPU's memory"),
-        gradient_accumulation=Setting(whole // size, plan.gradient_accumulation.reason),
-        estimates=_less(plan, size / micro),
-    )
 
-
-def _less(plan: Plan, share: float) -> dict[str, int]:
-    """The plan's estimates when only this share of the tokens is worked on at a time."""
-    return plan.estimates | {"activations": int(plan.estimates["activations"] * share)}
+def _padded_rows(
+    spec: JobSpec,
+    config: Mapping[str, Any],
+    weight_bytes: int,
+    longest: int,
+    precision: str,
+    fixed: Mapping[str, int],
+    gpu: Gpu | None,
+) -> tuple[dict[str, int], dict[str, Setting]]:
+    """Parts of the memory and settings, when Unsloth trains rows padded to the longest."""
+    checkpointing = _checkpointing(spec, gpu)
+    weights = memory.loaded_bytes(config, weight_bytes, precision, on_cpu=gpu is None)
+    room = _room(weights + sum(fixed.values()), gpu) if gpu else 0
+    a_row = longest * memory.token_bytes(config, checkpointed=bool(checkpointing.value))
+    micro = _micro_batch(spec, config, a_row, room, gpu)
+    steps, library = spec.batch_size // micro.value, Setting(False, "Unsloth's own")
+    # Unsloth computes the loss in chunks; they are in the constants.
+    return {"weights": weights, "activations": micro.value * a_row, "logits": 0}, {
+        "micro_batch_size": micro,
+        "gradient_accumulation": Setting(steps, f"{spec.batch_size} sequences per optimizer step"),
+        "gradient_checkpointing": checkpointing,
+        "experts": library,
+        "expert_products": library,
+    }
 
 
 def require_supported(gpu: Gpu) -> None:
@@ -196,30 +218,46 @@ def _room(fixed: int, gpu: Gpu) -> int:
 def _packing(
     spec: JobSpec,
     config: Mapping[str, Any],
+    weight_bytes: int,
     precision: str,
     longest: int,
-    room: int,
+    fixed: Mapping[str, int],
     gpu: Gpu | None,
-) -> Setting:
+) -> tuple[packing.Way | None, Setting]:
     """Packed where it can be; `auto` leaves alone what the user set for unpacked rows."""
     if spec.packing == "false":
-        return Setting(False, "as asked")
-    capability = gpu.capability if gpu else None
-    reason = packing.obstacle(spec, config, storage_format(config), precision, capability)
-    limit = 0
+        return None, Setting(False, "as asked")
+    by_user = spec.micro_batch_size != "auto" or spec.gradient_checkpointing != "auto"
+    if by_user and spec.packing != "true":
+        return None, Setting(False, "micro-batch or checkpointing were set for unpacked rows")
+    reason = packing.obstacle(spec, config, precision, gpu.capability if gpu else None)
     if gpu is not None and reason is None:
-        limit = max(room, 0) // packing.token_bytes(config)
-        if limit < longest:
-            reason = f"a packed row of {limit} tokens is all that memory allows"
+        ways = packing.ways(storage_format(config), gpu.capability)
+        room = _room(sum(fixed.values()), gpu)
+        way, limit = packing.choose(ways, spec, config, weight_bytes, longest, room)
+        if limit >= longest:
+            asked = "as asked; " if spec.packing == "true" else ""
+            return way, Setting(limit, f"{asked}rows as long as memory allows")
+        if way.lean:  # unpacked rows take more still
+            needed = sum(
+                _packed_rows(spec, config, weight_bytes, longest, way, longest)[0].values()
+            )
+            raise _too_small(config, gpu, needed + sum(fixed.values()))
+        reason = f"a packed row of {limit} tokens is all that memory allows"
     if spec.packing == "true":
-        if reason is not None:
-            raise SpecError(f"JOB_PACKING=true: {reason}; allowed here: auto, false.")
-        return Setting(limit, "as asked; rows as long as memory allows")
-    if reason is not None:
-        return Setting(False, reason)
-    if spec.micro_batch_size != "auto" or spec.gradient_checkpointing != "auto":
-        return Setting(False, "micro-batch or checkpointing were set for unpacked rows")
-    return Setting(limit, "rows as long as memory allows")
+        raise SpecError(f"JOB_PACKING=true: {reason}; allowed here: auto, false.")
+    return None, Setting(False, str(reason))
+
+
+def _too_small(config: Mapping[str, Any], gpu: Gpu, needed: int) -> Unavailable:
+    smaller = "set JOB_PRECISION=4bit"
+    if storage_format(config) == "mxfp4":
+        smaller = "take a 4-bit (bitsandbytes) repository of the model with JOB_SAVE=lora"
+    return Unavailable(
+        f"The {gpu.name} has {gpu.memory / GIB:.0f} GiB, {gpu.free / GIB:.0f} of them free;"
+        f" this job needs about {needed / GIB:.0f} GiB. Lower JOB_MAX_SEQ_LENGTH, {smaller}, "
+        "or take a larger card."
+    )
 
 
 def _micro_batch(
@@ -238,15 +276,7 @@ def _micro_batch(
         return Setting(CPU_MICRO_BATCH, reason)
     wanted = room // a_row
     if wanted < 1:
-        needed = min(int(0.95 * gpu.memory), gpu.free) - room + a_row
-        smaller = "set JOB_PRECISION=4bit"
-        if storage_format(config) == "mxfp4":
-            smaller = "take a 4-bit (bitsandbytes) repository of the model with JOB_SAVE=lora"
-        raise Unavailable(
-            f"The {gpu.name} has {gpu.memory / GIB:.0f} GiB, {gpu.free / GIB:.0f} of them free;"
-            f" this job needs about {needed / GIB:.0f} GiB. Lower JOB_MAX_SEQ_LENGTH, {smaller}, "
-            "or take a larger card."
-        )
+        raise _too_small(config, gpu, min(int(0.95 * gpu.memory), gpu.free) - room + a_row)
     fits = [n for n in range(1, spec.batch_size + 1) if spec.batch_size % n == 0 and n <= wanted]
     return Setting(fits[-1], f"{room / GIB:.1f} GiB are left for rows on the {gpu.name}")
 

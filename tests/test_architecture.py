@@ -33,7 +33,8 @@ MAY_IMPORT: dict[str, set[str]] = {
         *{"checkpoints", "credentials", "events", "sources", "spec", "store"},
     },
     "children": {
-        *{"child", "clock", "mirror", "plan", "record", "signals", "stages", "workplace"},
+        *{"child", "clock", "mirror", "plan", "record", "signals", "smaller", "stages"},
+        "workplace",
         *{"checkpoints", "events", "memory", "spec"},
     },
     "mirror": {"checkpoints", "events", "spec", "store"},
@@ -59,7 +60,8 @@ MAY_IMPORT: dict[str, set[str]] = {
     "cards": {"memory", "plan", "spec"},
     "plan": {"architectures", "memory", "packing", "space", "spec"},
     "memory": {"spec"},
-    "packing": {"spec"},
+    "packing": {"memory", "spec"},
+    "smaller": {"plan"},
     "sources": {"credentials", "hashing"},
     "store": {"checkpoints", "disk", "hashing", "receipt"},
     "receipt": {"hashing", "store"},  # store: opened by `verify_uri`, when it is called

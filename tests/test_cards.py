@@ -15,8 +15,9 @@ def test_every_card_says_what_it_gives_or_what_would_be_needed():
     assert list(told) == ["CPU", *(gpu.name for gpu in CARDS)]
     assert told["CPU"] == "no: JOB_DEVICE=cpu cannot train a mxfp4 checkpoint; take a 16-bit one"
     assert told["Tesla T4"] == "no: this job needs about 42 GiB"
-    assert told["NVIDIA L40S"] == "native, micro-batch 2, 42.5 GiB of 45"
-    assert told[H100.name] == "native, packed rows of 18,672 tokens, 74.6 GiB of 80"
+    assert told["NVIDIA L4"] == "native, packed rows of 2,707 tokens, 21.4 GiB of 22"
+    assert told["NVIDIA L40S"] == "native, packed rows of 14,820 tokens, 42.7 GiB of 45"
+    assert told[H100.name] == "native, packed rows of 18,555 tokens, 74.8 GiB of 80"
     dense = dict(fits(spec(), *LLAMA_8B))
     assert dense["CPU"].startswith("16bit, micro-batch 1, ")
     assert dense["Tesla T4"].startswith("4bit, micro-batch 4, ")

@@ -42,9 +42,12 @@ def test_it_is_within_a_tenth_of_every_measured_peak(
     parts = trained_parts(spec(), facts, "adamw_8bit")
     parts["weights"] = loaded_bytes(facts, size, "native", on_cpu=False)
     parts["reserve"] = 0  # the allocator does not count the CUDA context
-    a_token = packing.token_bytes if packed else lambda c: token_bytes(c, checkpointed=True)
-    parts["activations"] = rows * tokens * a_token(facts)
-    parts["logits"] = packing.logits_bytes(facts, rows * tokens) if packed else 0
+    parts["activations"] = rows * tokens * token_bytes(facts, checkpointed=True)
+    parts["logits"] = 0
+    if packed:
+        way = packing.Way("16bit", "grouped", lean=False)
+        parts["activations"] = rows * tokens * packing.token_bytes(way, facts, 8)
+        parts["logits"] = packing.logits_bytes(way, facts, 8, rows * tokens)
     assert on_card(parts) / GIB == pytest.approx(peak, rel=0.1)
 
 

@@ -73,7 +73,7 @@ def make_trainer(
         use_cpu=on_cpu,
         bf16=bf16,
         fp16=not on_cpu and not bf16,
-        gradient_checkpointing=bool(plan["gradient_checkpointing"]),
+        gradient_checkpointing=bool(plan["gradient_checkpointing"]) and not plan["packing"],
         max_length=spec.max_seq_length,
         packing=False,
         dataset_kwargs={"skip_prepare_dataset": True},

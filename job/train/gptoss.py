@@ -122,7 +122,7 @@ class _Layer:
             gate_up_bias=experts.gate_up_proj_bias.to(dtype),
             down=kept.get("down_proj", experts.down_proj),
             down_bias=experts.down_proj_bias.to(dtype), top=config.num_experts_per_tok,
-            scaling=scaling, one_by_one=lean,
+            scaling=scaling, one_by_one=getattr(experts, "one_by_one", False),
         )  # fmt: skip
         self.trained = [
             p for p in (*self.adapters, *self.expert_adapters) if p is not None and p.requires_grad

@@ -6,6 +6,7 @@ import logging
 from pathlib import Path
 from typing import Any
 
+from job.data.mask.tokenizer import load_tokenizer
 from job.errors import InternalError, SpecError
 from job.spec import JobSpec
 
@@ -33,6 +34,8 @@ class MissingWeights(logging.Handler):
 def load_model(spec: JobSpec, plan: dict[str, Any], folder: Path) -> tuple[Any, Any]:
     """Load the base model with a fresh adapter on it, and its tokenizer (right padding).
 
+    By Unsloth, or by `load_mxfp4` where the plan leaves the experts in MXFP4.
+
     Args:
         plan: the bare values of `job.plan.Plan`.
         folder: the checkpoint, an absolute path (a relative one looks like a Hub id to Unsloth).
@@ -44,6 +47,19 @@ def load_model(spec: JobSpec, plan: dict[str, Any], folder: Path) -> tuple[Any, 
     import torch
     from unsloth import FastLanguageModel, FastModel
 
+    from job.train import load_mxfp4
+
+    if plan["experts"] == "mxfp4":
+        model = load_mxfp4.load_model(
+            spec,
+            folder,
+            "cuda:0",
+            lean=plan["gradient_checkpointing"],
+            one_by_one=plan["expert_products"] == "loop",
+        )
+        tokenizer = load_tokenizer(folder)
+        tokenizer.padding_side = "right"
+        return _trainable(model), tokenizer
     on_cpu = spec.device == "cpu"
     # Unsloth's own Llama class keeps its rotary cache on the GPU (unsloth/models/llama.py:2407).
     loader = FastModel if on_cpu else FastLanguageModel
@@ -96,6 +112,10 @@ def _add_adapter(spec: JobSpec, plan: dict[str, Any], model: Any, loader: Any) -
         use_gradient_checkpointing=plan["gradient_checkpointing"],
         random_state=spec.seed,
     )
+    return _trainable(model)
+
+
+def _trainable(model: Any) -> Any:
     if trainable_parameters(model) == 0:
         raise SpecError("JOB_LORA_TARGETS leaves nothing to train in this model.")
     return model

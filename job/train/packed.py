@@ -91,15 +91,16 @@ def packed_trainer(limit: int, **options: Any) -> Any:
         options: what SFTTrainer takes.
 
     Raises:
-        InternalError: this GPU's grouped product fails its probe.
+        InternalError: this GPU's grouped product or dequantisation fails its probe.
     """
     from trl import SFTTrainer
 
-    from job.train import experts
+    from job.train import experts, mxfp4
     from job.train.gptoss import PackedGptOss
 
     if torch.cuda.is_available() and options["model"].device.type == "cuda":
         experts.probe()
+        mxfp4.probe()
 
     class PackedTrainer(SFTTrainer):  # type: ignore[misc]
         def __init__(self) -> None:
