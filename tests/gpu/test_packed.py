@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from itertools import accumulate
+from pathlib import Path
 
 import pytest
 import torch
 
-from job.train import attention, experts, glue
+from bench.gptoss import Shape, write_checkpoint
+from job.train import attention, experts, glue, load_mxfp4, mxfp4
 from job.train.gptoss import PackedGptOss
 from job.train.packed import pack
 from tests.train.gptoss import documents, gradients, one_by_one, small_model, worst
+from tests.train.test_mxfp4 import spec
 
 pytestmark = [pytest.mark.gpu, pytest.mark.timeout(300)]
 
@@ -61,3 +64,33 @@ def test_flash_attention_with_sinks_is_the_plain_formula(window: int | None) -> 
         found.append((out, lse, *back))
     for fast, exact in zip(*found, strict=True):
         assert relative(fast, exact) < 0.01
+
+
+def test_mxfp4_is_dequantised_to_the_last_bit() -> None:
+    mxfp4.probe()
+
+
+def test_lean_and_one_by_one_give_the_same_gradients(tmp_path: Path) -> None:
+    """In bfloat16, of two layers of the real width, so up to its rounding."""
+    write_checkpoint(tmp_path / "model", Shape(layers=2, experts=40), "mxfp4")
+    row, found = pack(documents(300, 700, 1, 2000)), []
+    for lean, alone in ((False, False), (False, True), (True, False), (True, True)):
+        model = load_mxfp4.load_model(
+            spec(), tmp_path / "model", "cuda:0", lean=lean, one_by_one=alone
+        )
+        torch.manual_seed(1)
+        for name, parameter in model.named_parameters():
+            if "lora_B" in name:
+                parameter.data.normal_(0, 0.02)
+        torch.cuda.reset_peak_memory_stats()
+        before = torch.cuda.memory_allocated()
+        loss, _ = PackedGptOss(model).loss(row, len(row.at))
+        loss.backward()
+        peak = torch.cuda.max_memory_allocated() - before
+        print(f"lean {lean}, one by one {alone}: {peak / 2**30:.2f} GiB")
+        found.append((lean, float(loss), gradients(model), peak))
+    (_, loss, wanted, most), *others = found
+    for lean, other, those, peak in others:
+        assert other == pytest.approx(loss, rel=1e-3)
+        assert worst(those, wanted) < 0.05
+        assert not lean or peak < most
