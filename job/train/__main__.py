@@ -64,7 +64,7 @@ def train(channel: Channel, request: dict[str, Any]) -> None:
     from transformers import set_seed
 
     from job.spec import read_spec
-    from job.train import data, evaluate, fit, load, merge
+    from job.train import data, evaluate, fit, load, merge, probe
     from job.train.checkpoint import Keeper
 
     spec = read_spec({"JOB_SPEC": json.dumps(request["spec"])})
@@ -76,6 +76,8 @@ def train(channel: Channel, request: dict[str, Any]) -> None:
     meter = Meter(request["budget"], rows.steps, channel)
     data.write_probe(rows, out / "probe.json")
 
+    if plan["packing"]:
+        plan = probe.checked(plan, lambda message: channel.emit("warning", message=message))
     channel.emit("phase", phase="load", message=f"loading the model ({plan['precision']})")
     model, tokenizer = load.load_model(spec, plan, Path(request["model"]))
     trainable = load.trainable_parameters(model)

@@ -200,3 +200,35 @@ def _attend_plainly_backward(
         ):
             target[i:j] = whole.view(j - i, -1, groups, dim).sum(2).to(q.dtype)
     return dq, dk, dv
+
+
+def probe() -> float:
+    """Flash attention with sinks on this GPU against the plain formula in float32.
+
+    Documents of many lengths, with a window and without, forward and backward.
+
+    Returns:
+        The largest relative error of a result; NaN where a value is not finite. 0.003 is what
+        bfloat16 makes (docs/performance.md).
+    """
+    lengths = torch.tensor([0, 1, 5, 130, 300])
+    docs = Documents(lengths.cumsum(0).to("cuda", torch.int32), 300, None, None)
+    tokens, generator = int(lengths.sum()), torch.Generator("cuda").manual_seed(0)
+
+    def random(*shape: int) -> Any:
+        return torch.randn(*shape, device="cuda", generator=generator).bfloat16()
+
+    q, k, v, do = (random(tokens, heads, 64) for heads in (64, 8, 8, 64))
+    sinks, errors = random(64), []
+    for window in (None, 128):
+        found = []
+        for t in (torch.bfloat16, torch.float32):
+            out, lse, state = attend(q.to(t), k.to(t), v.to(t), docs, window)
+            lse = glue.add_sink(out, lse, sinks)
+            back = attend_backward(
+                do.to(t), q.to(t), k.to(t), v.to(t), out, lse, docs, window, state
+            )
+            found.append((out, lse, *back))
+        for fast, exact in zip(*found, strict=True):
+            errors.append((fast.float() - exact).norm() / exact.norm())
+    return float(torch.stack(errors).amax())

@@ -15,7 +15,6 @@ from typing import Any
 import torch
 from torch.nn import functional
 
-from job.errors import InternalError
 from job.train import glue
 
 AT_ONCE = 32  # experts of a grouped product: dequantised, gpt-oss's take 1.06 GB
@@ -35,29 +34,32 @@ class ExpertWeights:
     down_bias: Any  # (E, H)
     top: int  # experts per token
     scaling: float  # of both adapters
-    one_by_one: bool = False  # experts' products, so that one expert at a time is dequantised
+    grouped: bool = False  # the products of all experts at once; else one product an expert
 
 
-def grouped(x: Any, weight: Any, ends: Any, *, one_by_one: bool = False) -> Any:
-    """x (N, K) times its expert's weight (E, K, M): rows sorted by expert, `ends` (E,) int32."""
-    hopper = x.is_cuda and torch.cuda.get_device_capability(x.device)[0] == 9
-    # bfloat16 is all that torch 2.8's grouped product knows.
-    if one_by_one or not hopper or x.dtype != torch.bfloat16:
+def products(x: Any, weight: Any, ends: Any, *, grouped: bool) -> Any:
+    """x (N, K) times its expert's weight (E, K, M): rows sorted by expert, `ends` (E,) int32.
+
+    Args:
+        grouped: by PyTorch's grouped product: on Hopper, and of bfloat16, which is all that torch
+            2.8's knows. Weights in MXFP4 are dequantised a few experts at a time.
+    """
+    if not grouped:
         return looped(x, weight, ends)
     if weight.shape[0] <= AT_ONCE:
         return torch._grouped_mm(x, weight[:], offs=ends)
     out, bounds = x.new_empty(x.shape[0], weight.shape[2]), [0, *ends.tolist()]
     for first in range(0, weight.shape[0], AT_ONCE):
         start, end = bounds[first], bounds[min(first + AT_ONCE, weight.shape[0])]
-        part = ends[first : first + AT_ONCE] - start
         if end > start:
+            part = ends[first : first + AT_ONCE] - start
             some = weight[first : first + AT_ONCE]
             out[start:end] = torch._grouped_mm(x[start:end], some, offs=part)
     return out
 
 
 def looped(x: Any, weight: Any, ends: Any) -> Any:
-    """`grouped`, one product an expert; waits for the GPU once to learn the sizes."""
+    """One product an expert; waits for the GPU once to learn the sizes."""
     out, start = x.new_empty(x.shape[0], weight.shape[2]), 0
     for expert, end in enumerate(ends.tolist()):
         if end > start:
@@ -130,10 +132,10 @@ class ExpertBlock(torch.autograd.Function):
         fa1, fb1 = factors(a1, b1, count, w.scaling, x.dtype)
         fa2, fb2 = factors(a2, b2, count, w.scaling, x.dtype)
         xa = normed @ fa1.flatten(0, 1).T
-        gu = grouped(normed[route.token], w.gate_up, route.ends, one_by_one=w.one_by_one)
+        gu = products(normed[route.token], w.gate_up, route.ends, grouped=w.grouped)
         h = glue.gate(gu, xa, route, w.gate_up_bias, fb1)
         ha = own(route, h @ fa2.flatten(0, 1).T, count)
-        y = grouped(h, w.down, route.ends, one_by_one=w.one_by_one)
+        y = products(h, w.down, route.ends, grouped=w.grouped)
         del h
         hidden, dense = _per_token(route, ha, count)
         extra = torch.cat((hidden, dense), 1) @ torch.cat((fb2.flatten(0, 1), w.down_bias))
@@ -152,8 +154,8 @@ class ExpertBlock(torch.autograd.Function):
         da, to_bias = back[:, : count * rank].contiguous(), back[:, count * rank :]
         hidden, _ = _per_token(route, ha, count)
         gb2 = (hidden.T @ dout).view(count, rank, -1)
-        alone = w.one_by_one
-        dh = grouped(dout[route.token], w.down.transpose(1, 2), route.ends, one_by_one=alone)
+        back_down, back_gate_up = w.down.transpose(1, 2), w.gate_up.transpose(1, 2)
+        dh = products(dout[route.token], back_down, route.ends, grouped=w.grouped)
         h, dgu, dweight = glue.gate_backward(gu, xa, route, w.gate_up_bias, fb1, dh, da, fa2)
         del dh
         own_da = da.view(-1, count, rank)[route.token, route.expert]
@@ -162,7 +164,7 @@ class ExpertBlock(torch.autograd.Function):
         rows = xa.view(-1, count, rank)[route.token, route.expert]
         gb1 = (spread(route, rows, count).T @ dgu).view(count, rank, -1)
         dxa = _to_tokens(route, own(route, dgu @ fb1.flatten(0, 1).T, count), count)
-        dx = grouped(dgu, w.gate_up.transpose(1, 2), route.ends, one_by_one=alone)
+        dx = products(dgu, back_gate_up, route.ends, grouped=w.grouped)
         del dgu
         # The router: softmax over the chosen, then its frozen weight.
         dscore = dweight[route.inverse] + to_bias.gather(1, route.experts).float()
@@ -198,15 +200,15 @@ def _per_token(route: glue.Route, ha: Any, experts: int) -> tuple[Any, Any]:
     return hidden, dense.scatter_(1, route.experts, route.weights.to(ha.dtype))
 
 
-def probe() -> None:
-    """Hold `grouped` on this GPU against a float32 loop, forward and to the activations.
+def probe() -> float:
+    """The grouped product on this GPU against a float32 loop, forward and to the activations.
 
     Uneven and empty groups at both ends and between, in both layouts of the weight.
 
-    Raises:
-        InternalError: it differs, or holds values that are not finite.
+    Returns:
+        The largest relative error; NaN where a value is not finite. 0.004 is what bfloat16 makes.
     """
-    generator = torch.Generator("cuda").manual_seed(0)
+    generator, errors = torch.Generator("cuda").manual_seed(0), []
 
     def random(*shape: int) -> Any:
         options: dict[str, Any] = {"device": "cuda", "dtype": torch.bfloat16}
@@ -216,10 +218,7 @@ def probe() -> None:
         ends = torch.tensor(sizes, device="cuda").cumsum(0).to(torch.int32)
         for weight in (random(6, 192, 320), random(6, 320, 192).transpose(1, 2)):
             x = random(sum(sizes), 192)
-            got, want = grouped(x, weight, ends).float(), looped(x.float(), weight.float(), ends)
-            error = float((got - want).norm() / want.norm())
-            if not error < 0.01:
-                raise InternalError(
-                    f"The grouped product is wrong on this GPU (error {error:.3g}); nothing was "
-                    "trained. JOB_PACKING=false trains without it."
-                )
+            want = looped(x.float(), weight.float(), ends)
+            got = products(x, weight, ends, grouped=True).float()
+            errors.append((got - want).norm() / want.norm())
+    return float(torch.stack(errors).amax())

@@ -93,7 +93,8 @@ def make_trainer(
         "processing_class": tokenizer,
     }
     if plan["packing"]:
-        return packed_trainer(plan["packing"], **options)
+        grouped = plan["expert_products"] == "grouped"
+        return packed_trainer(plan["packing"], grouped=grouped, **options)
     collator = DataCollatorForSeq2Seq(tokenizer, padding=True, label_pad_token_id=IGNORED)
     return SFTTrainer(**options, data_collator=collator)
 

@@ -25,15 +25,19 @@ class PackedGptOss:
     Args:
         model: a PeftModel in one 16-bit or 32-bit dtype, fused experts (E, in, out) as
             transformers stores them, no dropout in the adapters; or as `load_mxfp4` loads it.
+        grouped: whether the experts' products are grouped, for Hopper and bfloat16.
     """
 
-    def __init__(self, model: Any) -> None:
+    def __init__(self, model: Any, *, grouped: bool = False) -> None:
         causal = model.get_base_model()
         self.model, self.config = causal.model, causal.config
         self._head, self._embedding = causal.lm_head, self.model.embed_tokens
         self.lean = hasattr(self._head, "kept")
         self.chunk = LEAN_CHUNK if self.lean else CHUNK
-        self.layers = [_Layer(layer, self.config, lean=self.lean) for layer in self.model.layers]
+        self.layers = [
+            _Layer(layer, self.config, lean=self.lean, grouped=grouped)
+            for layer in self.model.layers
+        ]
 
     def loss(self, row: Packed, items: int) -> tuple[Any, Any]:
         """Summed loss of a row over the trained tokens of the whole optimizer step.
@@ -91,7 +95,7 @@ class PackedGptOss:
 class _Layer:
     """One decoder layer's tensors, taken out of transformers' and PEFT's modules."""
 
-    def __init__(self, layer: Any, config: Any, *, lean: bool) -> None:
+    def __init__(self, layer: Any, config: Any, *, lean: bool, grouped: bool) -> None:
         self.lean = lean
         attention, first, second = (
             layer.self_attn, layer.input_layernorm, layer.post_attention_layernorm
@@ -122,7 +126,7 @@ class _Layer:
             gate_up_bias=experts.gate_up_proj_bias.to(dtype),
             down=kept.get("down_proj", experts.down_proj),
             down_bias=experts.down_proj_bias.to(dtype), top=config.num_experts_per_tok,
-            scaling=scaling, one_by_one=getattr(experts, "one_by_one", False),
+            scaling=scaling, grouped=grouped,
         )  # fmt: skip
         self.trained = [
             p for p in (*self.adapters, *self.expert_adapters) if p is not None and p.requires_grad

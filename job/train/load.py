@@ -50,13 +50,8 @@ def load_model(spec: JobSpec, plan: dict[str, Any], folder: Path) -> tuple[Any, 
     from job.train import load_mxfp4
 
     if plan["experts"] == "mxfp4":
-        model = load_mxfp4.load_model(
-            spec,
-            folder,
-            "cuda:0",
-            lean=plan["gradient_checkpointing"],
-            one_by_one=plan["expert_products"] == "loop",
-        )
+        lean = plan["gradient_checkpointing"]
+        model = load_mxfp4.load_model(spec, folder, "cuda:0", lean=lean)
         tokenizer = load_tokenizer(folder)
         tokenizer.padding_side = "right"
         return _trainable(model), tokenizer

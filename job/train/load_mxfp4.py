@@ -22,16 +22,11 @@ EXPERTS = ("gate_up_proj", "down_proj")
 ATTENTION = ("q_proj", "k_proj", "v_proj", "o_proj")
 
 
-def load_model(
-    spec: JobSpec, folder: Path, device: str, *, lean: bool, one_by_one: bool = True
-) -> Any:
+def load_model(spec: JobSpec, folder: Path, device: str, *, lean: bool) -> Any:
     """The base model with a fresh adapter on it, a PeftModel in bfloat16.
 
-    Each expert module has `kept`, its two `Mxfp4` by name, and `one_by_one`; a lean model's
-    embedding and output matrix are stubs too, and have their tensor in host memory as `kept`.
-
-    Args:
-        one_by_one: dequantise one expert at a time.
+    Each expert module has `kept`, its two `Mxfp4` by name; a lean model's embedding and output
+    matrix are stubs too, and have their tensor in host memory as `kept`.
 
     Raises:
         InternalError: the checkpoint lacks a tensor, or holds scales that no bfloat16 can follow.
@@ -49,7 +44,6 @@ def load_model(
     for number, layer in enumerate(model.model.layers):
         prefix, experts = f"model.layers.{number}.mlp.experts", layer.mlp.experts
         experts.kept = {name: tensors.mxfp4(f"{prefix}.{name}") for name in EXPERTS}
-        experts.one_by_one = one_by_one
         for name in EXPERTS:
             _stub(experts, name, device)
     if lean:

@@ -11,8 +11,6 @@ from typing import Any
 
 import torch
 
-from job.errors import InternalError
-
 GROUP = 32  # values that share a scale
 BIAS = 127  # of the scale's exponent
 # Scales of which every product with a value is a normal bfloat16; published ones are far inside.
@@ -60,17 +58,10 @@ def dequantise(blocks: Any, scales: Any, dtype: torch.dtype) -> Any:
     return torch.ldexp(table[pairs], exponents).to(dtype).flatten(-2)
 
 
-def probe() -> None:
-    """Hold the GPU's values against the formula's, for every byte and scale.
-
-    Raises:
-        InternalError: one differs.
-    """
+def probe() -> bool:
+    """Whether the GPU's values are the formula's, for every byte and every scale."""
     scales = torch.arange(SCALES[0], SCALES[1] + 1, device="cuda").to(torch.uint8)
     blocks = torch.arange(256, device="cuda").to(torch.uint8).view(16, 16)
     scales, blocks = scales.repeat_interleave(16), blocks.repeat(len(scales), 1)
     got = dequantise(blocks, scales, torch.bfloat16)
-    if not torch.equal(got.float(), dequantise(blocks, scales, torch.float32)):
-        raise InternalError(
-            "MXFP4 weights are dequantised wrongly on this GPU; nothing was trained."
-        )
+    return bool(torch.equal(got.float(), dequantise(blocks, scales, torch.float32)))

@@ -83,30 +83,23 @@ def pack_step(documents: list[dict[str, Any]], limit: int) -> Step:
     return Step(rows, sum(len(row.at) for row in rows), sum(lengths))
 
 
-def packed_trainer(limit: int, **options: Any) -> Any:
+def packed_trainer(limit: int, *, grouped: bool, **options: Any) -> Any:
     """An SFTTrainer whose steps run packed: its loop, its optimizer, its schedule.
 
     Args:
         limit: tokens of a row.
+        grouped: whether the experts' products are grouped.
         options: what SFTTrainer takes.
-
-    Raises:
-        InternalError: this GPU's grouped product or dequantisation fails its probe.
     """
     from trl import SFTTrainer
 
-    from job.train import experts, mxfp4
     from job.train.gptoss import PackedGptOss
-
-    if torch.cuda.is_available() and options["model"].device.type == "cuda":
-        experts.probe()
-        mxfp4.probe()
 
     class PackedTrainer(SFTTrainer):  # type: ignore[misc]
         def __init__(self) -> None:
             # A mapping without labels: nobody else counts or moves anything.
             super().__init__(data_collator=lambda rows: {"step": pack_step(rows, limit)}, **options)
-            self.packed = PackedGptOss(self.model)
+            self.packed = PackedGptOss(self.model, grouped=grouped)
 
         def training_step(self, model: Any, inputs: Any, num_items_in_batch: Any = None) -> Any:
             step, total = inputs["step"], 0.0

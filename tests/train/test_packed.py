@@ -146,6 +146,7 @@ def test_the_trainer_takes_packed_steps_and_evaluates_by_document(tmp_path: Path
     )
     trainer = packed_trainer(
         40,
+        grouped=False,
         model=model,
         args=config,
         train_dataset=Dataset.from_list(docs),
