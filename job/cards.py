@@ -10,7 +10,8 @@ from typing import Any
 
 from job.errors import JobError
 from job.memory import GIB, on_card
-from job.plan import Gpu, Plan, make_plan
+from job.plan import Plan, make_plan
+from job.settings import Gpu
 from job.spec import JobSpec
 
 MIB = 2**20

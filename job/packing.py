@@ -1,7 +1,8 @@
 """How sequences are packed into rows: what is kept on the card, and how long a row may be. Pure.
 
-Packing runs on this project's own forward and backward passes (`job.train.gptoss`), which exist for
-gpt-oss. There are a few ways to use the memory; the first that holds the rows is the fastest.
+gpt-oss is packed by this project's own forward and backward passes (`job.train.gptoss`), which know
+a few ways to use the memory; the first that holds the rows is the fastest. Other models are packed
+by Unsloth's forward pass (`job.train.packed_library`), those in which it takes packed rows.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from typing import Any
 from job import memory
 from job.spec import JobSpec
 
+BY_LIBRARY = ("llama", "mistral", "qwen2", "qwen3")  # Unsloth's own layers, which take packed rows
 FLASH_CAPABILITY = (8, 0)  # Ampere: bfloat16 and PyTorch's variable-length flash attention
 HOPPER = 9  # major compute capability; torch 2.8's grouped product exists for it alone
 
@@ -63,16 +65,18 @@ def obstacle(
         precision: `4bit`, `native` or `16bit`, as decided.
         capability: of the card; None on a CPU.
     """
+    if capability is None or capability < FLASH_CAPABILITY:
+        return "packing needs a GPU of compute capability 8.0 or newer"
+    if config.get("model_type") in BY_LIBRARY:
+        return None
     if config.get("model_type") != "gpt_oss":
-        return "only gpt-oss is packed"
+        return f"only these are packed: gpt_oss, {', '.join(BY_LIBRARY)}"
     if precision == "4bit" or memory.storage_format(config) not in ("16bit", "mxfp4"):
         return "packing needs 16-bit or MXFP4 weights"
     if spec.lora_dropout:
         return "packing knows no dropout"
     if others := sorted(set(spec.lora_targets) - TARGETS):
         return f"packing trains no adapter on {', '.join(others)}"
-    if capability is None or capability < FLASH_CAPABILITY:
-        return "packing needs a GPU of compute capability 8.0 or newer"
     return None
 
 

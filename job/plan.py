@@ -11,29 +11,10 @@ from typing import Any
 
 from job import architectures, memory, packing, space
 from job.errors import SpecError, Unavailable
+from job.library_rows import rows_by_library
 from job.memory import GIB, RESERVE, storage_format
+from job.settings import Gpu, Setting, room_beside, too_small
 from job.spec import JobSpec
-
-CPU_MICRO_BATCH = 1
-
-
-@dataclass(frozen=True)
-class Gpu:
-    """What the driver says of the first card. Memory in bytes."""
-
-    name: str
-    memory: int
-    free: int
-    capability: tuple[int, int]
-    driver: str
-
-
-@dataclass(frozen=True)
-class Setting:
-    """One decided value and why."""
-
-    value: Any
-    reason: str
 
 
 @dataclass(frozen=True)
@@ -90,15 +71,14 @@ def make_plan(
     }
     way, packed = _packing(spec, config, weight_bytes, precision.value, longest, fixed, gpu)
     if way is not None:
-        parts, settings = _packed_rows(spec, config, weight_bytes, longest, way, packed.value)
+        parts, settings = _packed_rows(spec, config, weight_bytes, longest, way, packed)
     else:
-        parts, settings = _padded_rows(
-            spec, config, weight_bytes, longest, precision.value, fixed, gpu
+        parts, settings = rows_by_library(
+            spec, config, weight_bytes, longest, precision.value, fixed, packed, gpu
         )
     return Plan(
         precision=precision,
         optimizer=optimizer,
-        packing=packed,
         merge=_merge(config),
         estimates=parts | fixed | {"results": space.results(spec, config, weight_bytes)},
         **settings,
@@ -111,10 +91,10 @@ def _packed_rows(
     weight_bytes: int,
     longest: int,
     way: packing.Way,
-    limit: int,
+    packed: Setting,
 ) -> tuple[dict[str, int], dict[str, Setting]]:
-    """Parts of the memory and settings, when rows of at most `limit` tokens are packed."""
-    tokens, rank = min(limit, spec.batch_size * longest), spec.lora_r
+    """Parts of the memory and settings, when gpt-oss's rows are packed in such a way."""
+    tokens, rank = min(packed.value, spec.batch_size * longest), spec.lora_r
     parts = {
         "weights": packing.weights(way, config, weight_bytes),
         "activations": tokens * packing.token_bytes(way, config, rank),
@@ -132,37 +112,12 @@ def _packed_rows(
     if way.products == "grouped":
         products = "PyTorch's grouped product, after a probe"
     return parts, {
+        "packing": packed,
         "micro_batch_size": Setting(spec.batch_size, "a whole step, in packed rows"),
         "gradient_accumulation": Setting(1, f"{spec.batch_size} sequences per optimizer step"),
         "gradient_checkpointing": Setting(way.lean, kept),
         "experts": Setting(way.experts, experts),
         "expert_products": Setting(way.products, products),
-    }
-
-
-def _padded_rows(
-    spec: JobSpec,
-    config: Mapping[str, Any],
-    weight_bytes: int,
-    longest: int,
-    precision: str,
-    fixed: Mapping[str, int],
-    gpu: Gpu | None,
-) -> tuple[dict[str, int], dict[str, Setting]]:
-    """Parts of the memory and settings, when Unsloth trains rows padded to the longest."""
-    checkpointing = _checkpointing(spec, gpu)
-    weights = memory.loaded_bytes(config, weight_bytes, precision, on_cpu=gpu is None)
-    room = _room(weights + sum(fixed.values()), gpu) if gpu else 0
-    a_row = longest * memory.token_bytes(config, checkpointed=bool(checkpointing.value))
-    micro = _micro_batch(spec, config, a_row, room, gpu)
-    steps, library = spec.batch_size // micro.value, Setting(False, "Unsloth's own")
-    # Unsloth computes the loss in chunks; they are in the constants.
-    return {"weights": weights, "activations": micro.value * a_row, "logits": 0}, {
-        "micro_batch_size": micro,
-        "gradient_accumulation": Setting(steps, f"{spec.batch_size} sequences per optimizer step"),
-        "gradient_checkpointing": checkpointing,
-        "experts": library,
-        "expert_products": library,
     }
 
 
@@ -201,20 +156,6 @@ def _precision(
     return Setting("4bit", f"{weight_bytes / GIB:.1f} GiB of weights do not fit in 16 bits")
 
 
-def _checkpointing(spec: JobSpec, gpu: Gpu | None) -> Setting:
-    asked = spec.gradient_checkpointing
-    if asked != "auto":
-        return Setting({"true": True, "false": False}.get(str(asked).lower(), asked), "as asked")
-    if gpu is None:
-        return Setting(False, "memory is plentiful and time is not, on a CPU")
-    return Setting("unsloth", "activations are kept in host memory, so longer batches fit")
-
-
-def _room(fixed: int, gpu: Gpu) -> int:
-    """Bytes for activations beside the rest. Another process may hold a part of the card."""
-    return min(int(0.95 * gpu.memory), gpu.free) - fixed
-
-
 def _packing(
     spec: JobSpec,
     config: Mapping[str, Any],
@@ -224,61 +165,35 @@ def _packing(
     fixed: Mapping[str, int],
     gpu: Gpu | None,
 ) -> tuple[packing.Way | None, Setting]:
-    """Packed where it can be; `auto` leaves alone what the user set for unpacked rows."""
+    """Packed where it can be; `auto` leaves alone what the user set for unpacked rows.
+
+    Returns:
+        How gpt-oss is packed, and the tokens of a row; of other models None, and whether Unsloth
+        may pack them.
+    """
     if spec.packing == "false":
         return None, Setting(False, "as asked")
     by_user = spec.micro_batch_size != "auto" or spec.gradient_checkpointing != "auto"
     if by_user and spec.packing != "true":
         return None, Setting(False, "micro-batch or checkpointing were set for unpacked rows")
+    asked = "as asked" if spec.packing == "true" else "no padding"
     reason = packing.obstacle(spec, config, precision, gpu.capability if gpu else None)
+    if reason is None and config["model_type"] in packing.BY_LIBRARY:
+        return None, Setting(True, asked)
     if gpu is not None and reason is None:
         ways = packing.ways(storage_format(config), gpu.capability)
-        room = _room(sum(fixed.values()), gpu)
+        room = room_beside(sum(fixed.values()), gpu)
         way, limit = packing.choose(ways, spec, config, weight_bytes, longest, room)
         if limit >= longest:
-            asked = "as asked; " if spec.packing == "true" else ""
-            return way, Setting(limit, f"{asked}rows as long as memory allows")
+            return way, Setting(limit, f"{asked}; rows as long as memory allows")
         if way.lean:  # unpacked rows take more still
-            needed = sum(
-                _packed_rows(spec, config, weight_bytes, longest, way, longest)[0].values()
-            )
-            raise _too_small(config, gpu, needed + sum(fixed.values()))
+            shortest = Setting(longest, "")
+            parts, _ = _packed_rows(spec, config, weight_bytes, longest, way, shortest)
+            raise too_small(config, gpu, sum(parts.values()) + sum(fixed.values()))
         reason = f"a packed row of {limit} tokens is all that memory allows"
     if spec.packing == "true":
         raise SpecError(f"JOB_PACKING=true: {reason}; allowed here: auto, false.")
     return None, Setting(False, str(reason))
-
-
-def _too_small(config: Mapping[str, Any], gpu: Gpu, needed: int) -> Unavailable:
-    smaller = "set JOB_PRECISION=4bit"
-    if storage_format(config) == "mxfp4":
-        smaller = "take a 4-bit (bitsandbytes) repository of the model with JOB_SAVE=lora"
-    return Unavailable(
-        f"The {gpu.name} has {gpu.memory / GIB:.0f} GiB, {gpu.free / GIB:.0f} of them free;"
-        f" this job needs about {needed / GIB:.0f} GiB. Lower JOB_MAX_SEQ_LENGTH, {smaller}, "
-        "or take a larger card."
-    )
-
-
-def _micro_batch(
-    spec: JobSpec, config: Mapping[str, Any], a_row: int, room: int, gpu: Gpu | None
-) -> Setting:
-    """As many rows, `a_row` bytes each, as the room holds."""
-    if spec.micro_batch_size != "auto":
-        asked = int(spec.micro_batch_size)
-        lacking = asked * a_row - room if gpu else 0
-        reason = "as asked"
-        if lacking > 0:
-            reason += f"; by the estimate, {lacking / GIB:.1f} GiB more than there is"
-        return Setting(asked, reason)
-    if gpu is None:
-        reason = "on a CPU more is not faster, and one row needs no padding"
-        return Setting(CPU_MICRO_BATCH, reason)
-    wanted = room // a_row
-    if wanted < 1:
-        raise _too_small(config, gpu, min(int(0.95 * gpu.memory), gpu.free) - room + a_row)
-    fits = [n for n in range(1, spec.batch_size + 1) if spec.batch_size % n == 0 and n <= wanted]
-    return Setting(fits[-1], f"{room / GIB:.1f} GiB are left for rows on the {gpu.name}")
 
 
 def _optimizer(spec: JobSpec, gpu: Gpu | None) -> Setting:

@@ -12,7 +12,8 @@ from job import space
 from job.credentials import Credentials
 from job.errors import Unavailable
 from job.memory import GIB
-from job.plan import Gpu, Plan, make_plan
+from job.plan import Plan, make_plan
+from job.settings import Gpu
 from job.sources import ModelFacts, ResolvedDataset, model_facts, resolve_dataset
 from job.spec import JobSpec
 from job.store import Destination

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from job.plan import Plan, Setting
+from job.plan import Plan
+from job.settings import Setting
 
 
 def with_smaller_batch(plan: Plan) -> Plan | None:

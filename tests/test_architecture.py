@@ -19,7 +19,7 @@ MAY_IMPORT: dict[str, set[str]] = {
         *{"workplace", "receipt", "runpod", "sources"},
     },
     "runpod": {
-        *{"child", "memory", "plan", "preflight", "sources", "space", "spec", "store"},
+        *{"child", "memory", "plan", "preflight", "settings", "sources", "space", "spec", "store"},
         *{"credentials", "events", "redact"},
     },
     "check": {
@@ -45,7 +45,9 @@ MAY_IMPORT: dict[str, set[str]] = {
     "events": {"disk"},
     "webhook": {"events", "sources"},
     "child": {"events"},
-    "preflight": {"credentials", "memory", "plan", "sources", "space", "spec", "store"},
+    "preflight": {
+        *{"credentials", "memory", "plan", "settings", "sources", "space", "spec", "store"},
+    },
     "clock": {"budget", "disk", "spec"},
     "space": {"memory", "spec"},
     "data": {"channel", "disk", "hashing", "spec"},
@@ -57,11 +59,13 @@ MAY_IMPORT: dict[str, set[str]] = {
     "workplace": {"spec"},
     "train": {"budget", "channel", "checkpoints", "data", "languages", "spec"},
     "report": {"languages"},
-    "cards": {"memory", "plan", "spec"},
-    "plan": {"architectures", "memory", "packing", "space", "spec"},
+    "cards": {"memory", "plan", "settings", "spec"},
+    "plan": {"architectures", "library_rows", "memory", "packing", "settings", "space", "spec"},
+    "library_rows": {"memory", "settings", "spec"},
+    "settings": {"memory"},
     "memory": {"spec"},
     "packing": {"memory", "spec"},
-    "smaller": {"plan"},
+    "smaller": {"plan", "settings"},
     "sources": {"credentials", "hashing"},
     "store": {"checkpoints", "disk", "hashing", "receipt"},
     "receipt": {"hashing", "store"},  # store: opened by `verify_uri`, when it is called

@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 from job.cards import CARDS, IN_USE, MIB
 from job.errors import SpecError, Unavailable
 from job.memory import GIB, RESERVE, on_card, storage_format
-from job.plan import Gpu, Plan, make_plan
+from job.plan import Plan, make_plan
+from job.settings import Gpu
 from job.smaller import with_smaller_batch
 from job.spec import JobSpec, read_spec
 from tests.model_facts import (
@@ -45,8 +46,8 @@ def plan(model: Facts, gpu: Gpu | None, longest: int | None = None, **changes: s
     return make_plan(spec(**changes), config, weight_bytes, gpu, longest)
 
 
-# At the defaults (16 rows a step of 4096 tokens), for each card of CARDS: precision and
-# micro-batch, of packed rows how the experts are kept; or how many GiB it would take.
+# At the defaults (16 rows a step of 4096 tokens), for each card of CARDS: precision and, where rows
+# are padded, micro-batch; of gpt-oss how the experts are kept; or how many GiB it would take.
 TABLE: list[tuple[str, Facts, str]] = [
     (
         "gpt-oss-20b",
@@ -57,20 +58,20 @@ TABLE: list[tuple[str, Facts, str]] = [
     (
         "Llama-3-8B",
         LLAMA_8B,
-        "4bit:4 4bit:8 4bit:8 16bit:8 16bit:16 16bit:16 16bit:16 16bit:16 16bit:16 16bit:16",
+        "4bit:4 4bit 4bit 16bit 16bit 16bit 16bit 16bit 16bit 16bit",
     ),
-    ("Llama-3-70B", LLAMA_70B, "47 47 47 47 47 47 4bit:8 4bit:8 4bit:16 4bit:16"),
+    ("Llama-3-70B", LLAMA_70B, "47 47 47 47 47 47 4bit 4bit 4bit 4bit"),
     (
         "Qwen3-8B",
         QWEN3_8B,
-        "4bit:4 4bit:8 4bit:8 16bit:8 16bit:16 16bit:16 16bit:16 16bit:16 16bit:16 16bit:16",
+        "4bit:4 4bit 4bit 16bit 16bit 16bit 16bit 16bit 16bit 16bit",
     ),
     (
         "Qwen3-30B-A3B",
         QWEN3_A3B,
         "24 24 24 4bit:4 4bit:16 4bit:16 4bit:16 4bit:16 16bit:16 16bit:16",
     ),
-    ("SmolLM2-135M", SMOLLM2, " ".join(["16bit:16"] * 10)),
+    ("SmolLM2-135M", SMOLLM2, " ".join(["16bit:16", *["16bit"] * 9])),
 ]
 ROWS = [
     pytest.param(model, gpu, wanted, id=f"{name} on {gpu.name}")
@@ -87,7 +88,11 @@ def test_a_card_gets_settings_that_fit_it(model: Facts, gpu: Gpu, wanted: str):
         return
     decided = plan(model, gpu)
     values = decided.values()
-    if values["packing"]:
+    if values["packing"] and not values["experts"]:
+        assert values["precision"] == wanted
+        assert values["packing"] >= 4096
+        assert values["gradient_checkpointing"] == "unsloth"
+    elif values["packing"]:
         kept, lean = values["experts"], values["gradient_checkpointing"]
         assert (f"{kept}-lean" if lean else kept) == wanted
         assert values["packing"] >= 4096
@@ -254,7 +259,7 @@ def test_a_quantised_checkpoint_trains_when_no_merge_is_wanted():
 
 def test_the_width_of_a_model_with_an_image_part_is_that_of_its_text_part():
     nested = ({"text_config": LLAMA_8B[0]}, LLAMA_8B[1])
-    assert plan(nested, L4).estimates == plan(LLAMA_8B, L4).estimates
+    assert plan(nested, T4).estimates == plan(LLAMA_8B, T4).estimates
 
 
 def test_the_storage_format_is_read_from_the_config():
@@ -314,7 +319,8 @@ def test_an_h100_takes_rows_of_18_600_tokens():
         (GPT_OSS_20B, H100, {"lora_targets": "q_proj,router"}, "no adapter on router"),
         (GPT_OSS_20B, H100, {"micro_batch_size": "4"}, "set for unpacked rows"),
         (GPT_OSS_20B, H100, {"gradient_checkpointing": "unsloth"}, "set for unpacked rows"),
-        (LLAMA_8B, H100, {}, "only gpt-oss"),
+        (LLAMA_8B, T4, {}, "8.0 or newer"),
+        (QWEN3_A3B, H100, {}, "only these are packed: gpt_oss, llama"),
     ],
 )
 def test_what_is_not_packed_says_why(model, gpu, changes, reason):
@@ -324,8 +330,10 @@ def test_what_is_not_packed_says_why(model, gpu, changes, reason):
 
 
 def test_packing_that_cannot_be_is_refused():
-    with pytest.raises(SpecError, match="JOB_PACKING=true: only gpt-oss is packed"):
-        plan(LLAMA_8B, H100, packing="true")
+    with pytest.raises(SpecError, match="JOB_PACKING=true: only these are packed: gpt_oss, llama"):
+        plan(QWEN3_A3B, H100, packing="true")
+    with pytest.raises(SpecError, match=r"JOB_PACKING=true: .* GiB hold no row of 65536 tokens"):
+        plan(LLAMA_8B, L4, packing="true", max_seq_length="65536", precision="16bit")
 
 
 def test_what_ran_out_of_memory_is_tried_with_half_of_it():

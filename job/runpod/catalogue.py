@@ -10,7 +10,8 @@ from job import space
 from job.credentials import Credentials
 from job.errors import JobError
 from job.memory import GIB
-from job.plan import Gpu, make_plan
+from job.plan import make_plan
+from job.settings import Gpu
 from job.sources import ModelFacts, model_facts
 from job.spec import JobSpec
 

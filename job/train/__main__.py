@@ -76,11 +76,16 @@ def train(channel: Channel, request: dict[str, Any]) -> None:
     meter = Meter(request["budget"], rows.steps, channel)
     data.write_probe(rows, out / "probe.json")
 
-    if plan["packing"]:
-        plan = probe.checked(plan, lambda message: channel.emit("warning", message=message))
+    def warn(message: str) -> None:
+        channel.emit("warning", message=message)
+
+    if plan["experts"]:
+        plan = probe.checked(plan, warn)
     channel.emit("phase", phase="load", message=f"loading the model ({plan['precision']})")
     model, tokenizer = load.load_model(spec, plan, Path(request["model"]))
     trainable = load.trainable_parameters(model)
+    if plan["packing"] and not plan["experts"]:
+        plan = probe.packs(plan, spec, model, rows.train, warn)
     trainer = fit.make_trainer(spec, plan, model, tokenizer, rows)
     steps = trainer.args.max_steps
     meter.loaded()

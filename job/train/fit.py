@@ -9,6 +9,8 @@ from __future__ import annotations
 import math
 import signal
 import time
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -51,7 +53,9 @@ def make_trainer(
     from transformers import DataCollatorForSeq2Seq
     from trl import SFTConfig, SFTTrainer
 
+    from job.train.gptoss import PackedGptOss
     from job.train.packed import packed_trainer
+    from job.train.packed_library import PackedLibrary, autocast
 
     on_cpu = spec.device == "cpu"
     bf16 = not on_cpu and torch.cuda.is_bf16_supported(including_emulation=False)
@@ -73,7 +77,7 @@ def make_trainer(
         use_cpu=on_cpu,
         bf16=bf16,
         fp16=not on_cpu and not bf16,
-        gradient_checkpointing=bool(plan["gradient_checkpointing"]) and not plan["packing"],
+        gradient_checkpointing=bool(plan["gradient_checkpointing"]) and not plan["experts"],
         max_length=spec.max_seq_length,
         packing=False,
         dataset_kwargs={"skip_prepare_dataset": True},
@@ -92,10 +96,12 @@ def make_trainer(
         "eval_dataset": rows.eval,
         "processing_class": tokenizer,
     }
-    if plan["packing"]:
-        grouped = plan["expert_products"] == "grouped"
-        return packed_trainer(plan["packing"], grouped=grouped, **options)
     collator = DataCollatorForSeq2Seq(tokenizer, padding=True, label_pad_token_id=IGNORED)
+    if plan["packing"]:
+        engine: Callable[[Any], Any] = partial(PackedLibrary, context=autocast(spec))
+        if plan["experts"]:
+            engine = partial(PackedGptOss, grouped=plan["expert_products"] == "grouped")
+        return packed_trainer(plan["packing"], engine, collator, **options)
     return SFTTrainer(**options, data_collator=collator)
 
 

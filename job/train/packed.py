@@ -8,6 +8,7 @@ whatever the rows, so packing changes speed and nothing else.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -83,35 +84,45 @@ def pack_step(documents: list[dict[str, Any]], limit: int) -> Step:
     return Step(rows, sum(len(row.at) for row in rows), sum(lengths))
 
 
-def packed_trainer(limit: int, *, grouped: bool, **options: Any) -> Any:
+def packed_trainer(limit: int, engine: Callable[[Any], Any], pad: Any, **options: Any) -> Any:
     """An SFTTrainer whose steps run packed: its loop, its optimizer, its schedule.
 
     Args:
         limit: tokens of a row.
-        grouped: whether the experts' products are grouped.
+        engine: makes of the model what computes a row's `loss` and perhaps `document_scores`
+            (`job.train.gptoss`, `job.train.packed_library`).
+        pad: the collator of evaluations that the engine leaves to the trainer.
         options: what SFTTrainer takes.
     """
     from trl import SFTTrainer
 
-    from job.train.gptoss import PackedGptOss
+    def collate(rows: list[dict[str, Any]]) -> dict[str, Any]:
+        """A mapping without labels, so that nobody else counts or moves anything."""
+        return {"step": pack_step(rows, limit)}
 
     class PackedTrainer(SFTTrainer):  # type: ignore[misc]
         def __init__(self) -> None:
-            # A mapping without labels: nobody else counts or moves anything.
-            super().__init__(data_collator=lambda rows: {"step": pack_step(rows, limit)}, **options)
-            self.packed = PackedGptOss(self.model, grouped=grouped)
+            super().__init__(data_collator=collate, **options)
+            self.packed = engine(self.model)
 
         def training_step(self, model: Any, inputs: Any, num_items_in_batch: Any = None) -> Any:
             step, total = inputs["step"], 0.0
+            model.train()
             for row in step.rows:
                 loss, _ = self.packed.loss(row, step.items)
-                loss.backward()
+                self.accelerator.backward(loss)
                 total = total + loss.detach()
             self.state.num_input_tokens_seen += step.tokens
             return total
 
         def evaluate(self) -> dict[str, float]:
             """Mean loss of the held-out rows, each weighing the same, and token accuracy."""
+            if not hasattr(self.packed, "document_scores"):
+                self.data_collator = pad
+                try:
+                    return dict(super().evaluate())
+                finally:
+                    self.data_collator = collate
             scores: list[tuple[float, int, int]] = []
             rows = list(self.eval_dataset)
             for part in split([len(row["input_ids"]) for row in rows], limit):

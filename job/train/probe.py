@@ -10,8 +10,32 @@ from collections.abc import Callable
 from typing import Any
 
 from job.errors import InternalError
+from job.spec import JobSpec
 
 TOLERANCE = 0.01  # relative; bfloat16 itself makes less than half of it
+
+
+def packs(
+    plan: dict[str, Any], spec: JobSpec, model: Any, rows: Any, warn: Callable[[str], None]
+) -> dict[str, Any]:
+    """The plan, with padded rows where the loaded model lets packed documents see each other.
+
+    Args:
+        plan: the bare values of `job.plan.Plan`, of training packed by the library.
+        rows: as trained; the first is tried.
+    """
+    from job.train.packed_library import TOLERANCE, PackedLibrary, autocast, packing_error
+
+    packed = PackedLibrary(model, autocast(spec))
+    error = packing_error(packed, rows[0]["input_ids"])
+    if error < TOLERANCE:
+        return plan
+    warn(
+        f"Packed rows are wrong with this model (a document's loss differs by {error:.1%} beside "
+        "another): rows are padded instead, one at a time, which is right and slower."
+    )
+    padded = {"packing": False, "micro_batch_size": 1, "gradient_accumulation": spec.batch_size}
+    return plan | padded
 
 
 def checked(plan: dict[str, Any], warn: Callable[[str], None]) -> dict[str, Any]:

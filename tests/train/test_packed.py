@@ -146,7 +146,8 @@ def test_the_trainer_takes_packed_steps_and_evaluates_by_document(tmp_path: Path
     )
     trainer = packed_trainer(
         40,
-        grouped=False,
+        PackedGptOss,
+        None,
         model=model,
         args=config,
         train_dataset=Dataset.from_list(docs),
