@@ -37,6 +37,8 @@ ARMS = {
     "unsloth-tuned": ("unsloth", 16, True),
     "trl-eager": ("eager", 2, False),
     "trl-flex": ("flex_attention", 8, True),
+    # A dense model's batches without padding, by Unsloth's collator (gpt-oss it does not pack).
+    "unsloth-packing": ("unsloth", 16, False),
     "packed": ("packed", 16, False),
     # As on a smaller card: what the plan does there, within its memory.
     "packed-48": ("packed", 16, False),
@@ -104,22 +106,45 @@ def load_plain(folder: Path, attention: str) -> tuple[Any, Any]:
     from peft import LoraConfig, get_peft_model
     from transformers import AutoModelForCausalLM, AutoTokenizer, Mxfp4Config
 
+    dense = "dense" in folder.name
     model = AutoModelForCausalLM.from_pretrained(
         folder,
         dtype=torch.bfloat16,
         attn_implementation=attention,
         use_cache=False,
         device_map={"": 0},
-        quantization_config=Mxfp4Config(dequantize=True),
+        **({} if dense else {"quantization_config": Mxfp4Config(dequantize=True)}),
     )
+    modules = ["q_proj", "k_proj", "v_proj", "o_proj"]
     config = LoraConfig(
         r=8,
         lora_alpha=16,
-        target_modules=["q_proj", "k_proj", "v_proj", "o_proj"],
-        target_parameters=["mlp.experts.gate_up_proj", "mlp.experts.down_proj"],
+        target_modules=[*modules, "gate_proj", "up_proj", "down_proj"] if dense else modules,
+        target_parameters=(
+            None if dense else ["mlp.experts.gate_up_proj", "mlp.experts.down_proj"]
+        ),
         task_type="CAUSAL_LM",
     )
     return get_peft_model(model, config), AutoTokenizer.from_pretrained(folder)
+
+
+def write_dense(folder: Path, layers: int) -> None:
+    """A random checkpoint of Llama-3-8B's shape, bfloat16, with gpt-oss's stand-in tokenizer."""
+    import torch
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    from bench.gptoss import write_tokenizer
+
+    config = LlamaConfig(
+        hidden_size=4096, num_hidden_layers=layers, num_attention_heads=32, num_key_value_heads=8,
+        intermediate_size=14336, vocab_size=201_088, max_position_embeddings=8192,
+        rope_theta=500_000.0, pad_token_id=199_999, eos_token_id=200_002, dtype="bfloat16",
+    )  # fmt: skip
+    with torch.device("cuda"):
+        torch.set_default_dtype(torch.bfloat16)
+        LlamaForCausalLM(config).save_pretrained(folder)
+        torch.set_default_dtype(torch.float32)
+    write_tokenizer(folder)
 
 
 def equal_start(model: Any) -> None:
@@ -132,6 +157,16 @@ def equal_start(model: Any) -> None:
             bound = parameter.shape[1] ** -0.5  # as PEFT's kaiming_uniform_ with a = sqrt(5)
             drawn = torch.rand(parameter.shape, generator=generator) * 2 - 1
             parameter.data.copy_(bound * drawn)
+
+
+def own_packing(trainer: Any, rows: Any, tokenizer: Any) -> Any:
+    """A trainer with the same settings that packs as Unsloth does by itself."""
+    from trl import SFTTrainer
+
+    trainer.args.padding_free = True
+    return SFTTrainer(
+        model=trainer.model, args=trainer.args, train_dataset=rows.train, processing_class=tokenizer
+    )
 
 
 def run_arm(arm: str, folder: Path, mix: str, steps: int) -> dict[str, Any]:
@@ -168,7 +203,14 @@ def run_arm(arm: str, folder: Path, mix: str, steps: int) -> dict[str, Any]:
     equal_start(model)
     loaded = time.monotonic()
     drawn = data.Rows(Dataset.from_list(rows(mix, ROWS)), None, steps, ROWS)
+    if plan["packing"] and not plan["experts"]:
+        from job.train.packed_library import PackedLibrary, autocast, packing_error
+
+        packed = PackedLibrary(model, autocast(spec))
+        print("packing error", packing_error(packed, drawn.train[0]["input_ids"]))
     trainer = fit.make_trainer(spec, plan, model, tokenizer, drawn)
+    if arm == "unsloth-packing":
+        trainer = own_packing(trainer, drawn, tokenizer)
     if grouped:
         trainer.args.train_sampling_strategy = "group_by_length"
     clock = _clock()
@@ -274,15 +316,18 @@ def main() -> int:
         "--mix", default="reference", choices=["reference", "short", "1024", "4096"]
     )
     parser.add_argument("--layers", type=int, default=24)
-    parser.add_argument("--experts", type=int, default=32)
+    parser.add_argument("--experts", type=int, default=32, help="0: Llama-3-8B's shape instead")
     parser.add_argument("--steps", default=12, type=int, help="of an arm that names none")
     parser.add_argument("--warm", type=int, default=4)
     parser.add_argument("--arm", help="run this one here and print its row")
     args = parser.parse_args()
-    model = args.folder / f"model-{args.layers}-{args.experts}"
+    kind = f"gpt-oss-{args.experts}" if args.experts else "dense"
+    model = args.folder / f"{kind}-{args.layers}"
     if args.arm:
         print("ROW " + json.dumps(run_arm(args.arm, model, args.mix, args.steps)))
         return 0
+    if not model.exists() and not args.experts:
+        write_dense(model, args.layers)
     if not model.exists():
         from bench.gptoss import Shape, write_checkpoint
 

@@ -72,8 +72,8 @@ def packing_error(packed: PackedLibrary, tokens: list[int]) -> float:
     silent = {**document, "labels": [IGNORED] * len(document["labels"])}
     alone, second = pack([document]), pack([silent, document])
     try:
-        with torch.no_grad():
-            losses = [float(packed.loss(row, len(row.at))[0]) for row in (alone, second)]
+        # With a graph: Unsloth's loss is computed together with its gradient.
+        losses = [float(packed.loss(row, len(row.at))[0].detach()) for row in (alone, second)]
     except (TypeError, ValueError, RuntimeError) as error:
         if isinstance(error, torch.OutOfMemoryError):
             raise
