@@ -80,9 +80,13 @@ def _set(module: Any, name: str, tensor: Any) -> None:
 
 
 def _stub(module: Any, name: str, device: str) -> None:
-    """A parameter of the shape that was there, one number in memory."""
+    """A parameter of the shape that was there, one number in memory.
+
+    Not zero: Unsloth 2026.10.7 refuses embeddings whose rows are (unsloth_zoo/tokenizer_utils.py,
+    fix_untrained_tokens). `tests/train/packed_by_unsloth.py` has a lean model in its trainer.
+    """
     shape = getattr(module, name).shape
-    _set(module, name, torch.zeros(1, dtype=torch.bfloat16, device=device).expand(shape))
+    _set(module, name, torch.ones(1, dtype=torch.bfloat16, device=device).expand(shape))
 
 
 class _Tensors:

@@ -15,12 +15,17 @@ from job.train.__main__ import import_unsloth
 import_unsloth(on_cpu=True)
 
 import torch  # noqa: E402
+from datasets import Dataset  # noqa: E402
 
-from job.spec import read_spec  # noqa: E402
-from job.train import load  # noqa: E402
+from bench.gptoss import TINY, write_checkpoint  # noqa: E402
+from job.data.mask.tokenizer import load_tokenizer  # noqa: E402
+from job.spec import JobSpec, read_spec  # noqa: E402
+from job.train import fit, load, load_mxfp4  # noqa: E402
+from job.train.data import Rows  # noqa: E402
 from job.train.packed import Packed, pack  # noqa: E402
 from job.train.packed_library import PackedLibrary, autocast, packing_error  # noqa: E402
 
+PLAN = {"experts": False, "precision": "16bit", "gradient_checkpointing": False, "packing": False}
 TEXT = "The river was quiet that day, and nobody knew why. The old man by the bridge said nothing."
 
 
@@ -46,11 +51,36 @@ def gradients(model: Any) -> dict[str, Any]:
     return found
 
 
-def main(folder: Path) -> dict[str, float]:
-    keys = {"MODEL": str(folder), "DATASET": "/rows.jsonl", "OUTPUT": "file:///out"}
-    spec = read_spec({f"JOB_{key}": value for key, value in (keys | {"DEVICE": "cpu"}).items()})
-    plan = {"experts": False, "precision": "16bit", "gradient_checkpointing": False}
+def trained(spec: JobSpec, folder: Path, limit: int | bool) -> list[float]:
+    """Loss of each step of a training whose rows are packed, or padded one at a time."""
+    plan = PLAN | {"packing": limit, "micro_batch_size": 4 if limit else 1}
+    plan |= {"gradient_accumulation": 1 if limit else 4, "optimizer": "adamw_torch"}
     model, tokenizer = load.load_model(spec, plan, folder)
+    rows = Rows(Dataset.from_list(documents([5, 33, 17, 9] * 3)), None, 3, 12)
+    trainer = fit.make_trainer(spec, plan, model, tokenizer, rows)
+    trainer.train()
+    return [entry["loss"] for entry in trainer.state.log_history if "loss" in entry]
+
+
+def trained_in_mxfp4(spec: JobSpec, folder: Path, *, lean: bool) -> list[float]:
+    """Loss of each step of a tiny gpt-oss whose experts stay in MXFP4."""
+    plan = PLAN | {"packing": 40, "micro_batch_size": 4, "gradient_accumulation": 1}
+    plan |= {"experts": "mxfp4", "expert_products": "loop", "optimizer": "adamw_torch"}
+    model = load_mxfp4.load_model(spec, folder, "cpu", lean=lean)
+    rows = Rows(Dataset.from_list(documents([5, 33, 17, 9] * 3)), None, 3, 12)
+    trainer = fit.make_trainer(spec, plan, model, load_tokenizer(folder), rows)
+    trainer.train()
+    return [entry["loss"] for entry in trainer.state.log_history if "loss" in entry]
+
+
+def main(folder: Path, gptoss: Path) -> dict[str, float]:
+    keys = {"MODEL": str(folder), "DATASET": "/rows.jsonl", "OUTPUT": "file:///out"}
+    keys |= {"DEVICE": "cpu", "BATCH_SIZE": "4", "MAX_STEPS": "3", "LEARNING_RATE": "1e-2"}
+    spec = read_spec({f"JOB_{key}": value for key, value in keys.items()})
+    padded, packed_losses = trained(spec, folder, limit=False), trained(spec, folder, limit=40)
+    write_checkpoint(gptoss, TINY, "mxfp4")
+    kept, lean = (trained_in_mxfp4(spec, gptoss, lean=lean) for lean in (False, True))
+    model, tokenizer = load.load_model(spec, PLAN, folder)
     torch.manual_seed(0)
     for name, parameter in model.named_parameters():
         if "lora_B" in name:
@@ -67,6 +97,11 @@ def main(folder: Path) -> dict[str, float]:
     wanted = gradients(model)
     ids = tokenizer(TEXT)["input_ids"]
     return {
+        "steps": len(padded),
+        "lean steps": len(lean),
+        "lean": max(abs(a / b - 1) for a, b in zip(lean, kept, strict=True)),
+        "falls": lean[-1] < lean[0],
+        "training": max(abs(a / b - 1) for a, b in zip(packed_losses, padded, strict=True)),
         "loss": abs(float(together.detach()) / alone - 1),
         "gradient": max(float((found[n] - g).norm() / g.norm()) for n, g in wanted.items()),
         "error": packing_error(packed, ids),
@@ -75,4 +110,4 @@ def main(folder: Path) -> dict[str, float]:
 
 
 if __name__ == "__main__":
-    print(json.dumps(main(Path(sys.argv[1]))))  # noqa: T201
+    print(json.dumps(main(Path(sys.argv[1]), Path(sys.argv[2]))))  # noqa: T201

@@ -21,17 +21,22 @@ ROWS = [{"input_ids": [5, 6, 7]}]
 
 
 @pytest.mark.timeout(600)
-def test_packed_rows_have_the_losses_and_gradients_of_their_documents(
+def test_packed_rows_are_trained_as_padded_ones_by_unsloths_trainer(
     smollm2: Path, tmp_path: Path
 ) -> None:
     script = ROOT / "tests/train/packed_by_unsloth.py"
     done = subprocess.run(
-        [sys.executable, str(script), str(smollm2)],
+        [sys.executable, str(script), str(smollm2), str(tmp_path / "gptoss")],
         env=child_environment(os.environ, tmp_path, on_cpu=True) | {"PYTHONPATH": str(ROOT)},
         stdout=subprocess.PIPE,
         check=True,
     )
     found = json.loads(done.stdout.splitlines()[-1])
+    assert found["steps"] == 3
+    assert found["training"] < 1e-4
+    assert found["lean steps"] == 3
+    assert found["lean"] < 1e-3
+    assert found["falls"]
     assert found["loss"] < 1e-5
     assert found["gradient"] < 1e-4
     assert found["error"] < 1e-5
