@@ -1,4 +1,4 @@
-"""The arms of `bench/train.py`: how each library loads the model and takes the rows; a run of one."""
+"""The arms of `bench/train.py`: how each library loads the model and takes the rows."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ def plan_for(arm: str, spec: Any, folder: Path) -> dict[str, Any]:
     library, micro, _ = ARMS[arm]
     if library != "packed":
         plan |= {"packing": False, "micro_batch_size": micro, "gradient_checkpointing": "unsloth"}
-        plan |= {"experts": False}
+        plan |= {"experts": None}
         plan["gradient_accumulation"] = BATCH // micro
     return plan
 

@@ -46,7 +46,7 @@ def rows_by_library(
     else:
         micro = _micro_batch(spec, config, longest * a_token, room, gpu)
         tokens = micro.value * longest
-    steps, library = spec.batch_size // micro.value, Setting(False, "Unsloth's own")
+    steps, library = spec.batch_size // micro.value, Setting(None, "Unsloth's own")
     # Unsloth computes the loss in chunks; they are in the constants.
     return {"weights": weights, "activations": tokens * a_token, "logits": 0}, {
         "packing": packed,

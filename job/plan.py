@@ -27,18 +27,20 @@ class Plan:
     gradient_checkpointing: Setting  # "unsloth", True, False; packed: True is the lean way
     optimizer: Setting
     packing: Setting  # tokens of a packed row, or False
-    experts: Setting  # packed: 16bit, mxfp4; else False
-    expert_products: Setting  # packed: grouped, loop; else False
+    experts: Setting  # of packed gpt-oss: 16bit, mxfp4; else None
+    expert_products: Setting  # of packed gpt-oss: grouped, loop; else None
     merge: Setting  # who merges the 16-bit weights: unsloth, peft
     estimates: dict[str, int]
 
     def settings(self) -> dict[str, dict[str, Any]]:
         """Each setting's value and reason, JSON-able, for events, report and receipt."""
-        return {name: value for name, value in asdict(self).items() if name != "estimates"}
+        found = {name: value for name, value in asdict(self).items() if name != "estimates"}
+        return {name: value for name, value in found.items() if value["value"] is not None}
 
     def values(self) -> dict[str, Any]:
         """The bare values by name, for the trainer."""
-        return {name: setting["value"] for name, setting in self.settings().items()}
+        named = {name: getattr(self, name) for name in asdict(self) if name != "estimates"}
+        return {name: setting.value for name, setting in named.items()}
 
 
 def make_plan(

@@ -202,8 +202,8 @@ def test_what_was_asked_for_is_done():
         "gradient_checkpointing": True,
         "optimizer": "adamw_torch",
         "packing": False,
-        "experts": False,
-        "expert_products": False,
+        "experts": None,
+        "expert_products": None,
         "merge": "unsloth",
     }
     assert decided.precision.reason == decided.micro_batch_size.reason == "as asked"
@@ -218,8 +218,8 @@ def test_the_cpu_trains_in_full_precision_without_a_card():
         "gradient_checkpointing": False,
         "optimizer": "adamw_torch",
         "packing": False,
-        "experts": False,
-        "expert_products": False,
+        "experts": None,
+        "expert_products": None,
         "merge": "unsloth",
     }
     assert decided.estimates["weights"] == 2 * SMOLLM2[1]

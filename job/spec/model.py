@@ -134,7 +134,9 @@ class JobSpec(BaseModel):
         "auto", description="sequences per forward pass; divides `batch_size`"
     )
     packing: Annotated[Literal["auto", "true", "false"], Choice] = Field(
-        "auto", description="several sequences in one row, as many as memory allows (gpt-oss, Llama, Mistral, Qwen)"
+        "auto",
+        description="several sequences in one row, as many as memory allows"
+        " (gpt-oss, Llama, Mistral, Qwen)",
     )
     gradient_checkpointing: Annotated[Literal["auto", "unsloth", "true", "false"], Choice] = Field(
         "auto", description="recompute activations to save memory"

@@ -25,7 +25,7 @@ from job.train.data import Rows  # noqa: E402
 from job.train.packed import Packed, pack  # noqa: E402
 from job.train.packed_library import PackedLibrary, autocast, packing_error  # noqa: E402
 
-PLAN = {"experts": False, "precision": "16bit", "gradient_checkpointing": False, "packing": False}
+PLAN = {"experts": None, "precision": "16bit", "gradient_checkpointing": False, "packing": False}
 TEXT = "The river was quiet that day, and nobody knew why. The old man by the bridge said nothing."
 
 

@@ -16,7 +16,7 @@ from job.train import packed_library, probe
 from tests.jobs import ROOT
 
 SPEC = read_spec({"JOB_MODEL": "org/name", "JOB_DATASET": "/rows.jsonl", "JOB_OUTPUT": "file:///o"})
-PLAN = {"packing": 8192, "micro_batch_size": 16, "gradient_accumulation": 1, "experts": False}
+PLAN = {"packing": 8192, "micro_batch_size": 16, "gradient_accumulation": 1, "experts": None}
 ROWS = [{"input_ids": [5, 6, 7]}]
 
 

@@ -109,6 +109,7 @@ def training(
         "optimizer": "adamw_torch",
         "gradient_checkpointing": False,
         "packing": False,
+        "experts": None,
     }
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(trl, "SFTTrainer", PlainLoss)
