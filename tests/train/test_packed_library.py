@@ -20,7 +20,7 @@ PLAN = {"packing": 8192, "micro_batch_size": 16, "gradient_accumulation": 1, "ex
 ROWS = [{"input_ids": [5, 6, 7]}]
 
 
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(900)
 def test_packed_rows_are_trained_as_padded_ones_by_unsloths_trainer(
     smollm2: Path, tmp_path: Path
 ) -> None:
