@@ -185,6 +185,8 @@ def event_lines(event: Event) -> list[str]:
         return audit_lines(event["audit"])
     elif kind == "eval":
         text = f"held-out loss {words.loss(event['loss'])} at step {event['step']}"
+        if words.finite(event.get("accuracy")):
+            text += f", {words.share(event['accuracy'], 1)} of the next tokens right"
     elif kind == "resumed":
         text = f"going on after step {event['step']}"
     elif kind == "mirrored":

@@ -21,7 +21,7 @@ from job.errors import Diverged, InternalError, SpecError, Stopped
 from job.spec import JobSpec
 from job.train.checkpoint import Keeper, load_finished
 from job.train.data import Rows
-from job.train.evaluate import evaluate, steps_between
+from job.train.evaluate import by_row, evaluate, steps_between
 from job.train.merge import peak_memory
 
 
@@ -51,7 +51,7 @@ def make_trainer(
     """An SFTTrainer for these rows, in their order. It writes and reports nothing by itself."""
     import torch
     from transformers import DataCollatorForSeq2Seq
-    from trl import SFTConfig, SFTTrainer
+    from trl import SFTConfig
 
     from job.train.gptoss import PackedGptOss
     from job.train.packed import packed_trainer
@@ -102,7 +102,7 @@ def make_trainer(
         if plan["experts"]:
             engine = partial(PackedGptOss, grouped=plan["expert_products"] == "grouped")
         return packed_trainer(plan["packing"], engine, collator, **options)
-    return SFTTrainer(**options, data_collator=collator)
+    return by_row()(**options, data_collator=collator)
 
 
 def fit(
