@@ -11,7 +11,7 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup, escape
 
-from job.report import audit, languages, view, words
+from job.report import audit, languages, memory, view, words
 from job.report.plots import Plot
 
 Result = dict[str, Any]
@@ -42,7 +42,7 @@ def render_page(result: Result, plots: Sequence[Plot]) -> str:
             data=_with_bars(audit.facts(result.get("audit"))),
             datasets=result.get("datasets") or [],
             plan=view.settings(result.get("plan")),
-            estimates=view.estimates(result.get("plan")),
+            memory=memory.facts(result),
             settings=_settings(result["spec"]),
             merge=view.merge_facts(result.get("merge")),
             timings=_bars(result.get("timings") or {}),

@@ -178,8 +178,8 @@ class Panel:
             parts.append(f"{words.count(event['tokens_per_second'])} tok/s")
         if event.get("learning_rate") is not None:
             parts.append(f"lr {event['learning_rate']:.1e}")
-        if event.get("memory_gb"):
-            parts.append(f"memory {event['memory_gb']:.1f} GB")
+        if event.get("memory_bytes"):
+            parts.append(f"memory {words.size(event['memory_bytes'])}")
         if event.get("eta_seconds") is not None and event["step"] < event["of"]:
             parts.append(f"ETA {words.duration(event['eta_seconds'])}")
         return Text(" · ".join(parts))

@@ -202,9 +202,8 @@ def event_lines(event: Event) -> list[str]:
 
 
 def plan_lines(settings: dict[str, Any]) -> list[str]:
-    """Each setting that was chosen for the person, with its reason; not the plan's estimates."""
+    """Each setting that was chosen for the person, with its reason."""
     return [
         f"plan  {name} = {words.number(setting['value'])}  ({setting['reason']})"
         for name, setting in settings.items()
-        if "value" in setting
     ]

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
-from job.report import languages, words
+from job.report import languages, memory, words
 from job.report.advice import ADVICE
 
 Result = dict[str, Any]
@@ -178,9 +178,9 @@ def _and(notes: list[str]) -> str:
 
 
 def _memory_tile(result: Result) -> Tile:
-    memory = (result.get("device") or {}).get("memory_gb")
-    peak = (result.get("training") or {}).get("peak_memory_bytes")
-    of = f"of {memory:.0f} GB" if memory else ""
+    card = (result.get("device") or {}).get("memory_gb")
+    peak = memory.peak(result.get("training") or {})
+    of = f"of {card:.0f} GB" if card else ""
     return Tile("Peak memory", words.size(peak) if peak else "", of)
 
 
@@ -228,14 +228,7 @@ def settings(plan: Result | None) -> list[tuple[str, str, str]]:
     return [
         (name, words.number(setting["value"]), str(setting.get("reason") or ""))
         for name, setting in (plan or {}).items()
-        if "value" in setting
     ]
-
-
-def estimates(plan: Result | None) -> list[tuple[str, str]]:
-    """What the plan expected to need, as (what, size)."""
-    found = (plan or {}).get("estimates") or {}
-    return [(name.replace("_", " "), words.size(size)) for name, size in found.items() if size]
 
 
 def places(base: str, save: str) -> list[tuple[str, str]]:

@@ -222,7 +222,16 @@ def done() -> dict[str, Any]:
             "precision": {"value": "native", "reason": "the checkpoint is stored as MXFP4"},
             "micro_batch_size": {"value": 4, "reason": "16 sequences a step, 4 fit the 79 GB card"},
             "packing": {"value": False, "reason": "one sequence a row"},
-            "estimates": {"weights": 13_800_000_000, "activations": 9_100_000_000, "reserve": 0},
+        },
+        "estimates": {
+            "weights": 24_250_000_000,
+            "adapter": 369_819_648,
+            "gradients": 369_819_648,
+            "optimizer": 184_909_824,
+            "activations": 14_500_000_000,
+            "logits": 0,
+            "reserve": 2_147_483_648,
+            "results": 28_000_000_000,
         },
         "training": {
             "steps": 60,

@@ -110,7 +110,7 @@ def test_a_finished_run_is_understood_from_the_top() -> None:
         "2 rows longer than max_seq_length",
         "row 17: 5,120 tokens",
         "the checkpoint is stored as MXFP4",
-        "13.8 GB",
+        "39.7 GB without the reserve, 3.3 % more",
         "2 of 2 (first 32 tokens)",
         "s3://models/tuned/run-3fa94c01b2d7/receipt.json",
         "hf://acme/gpt-oss-thinks-lora",

@@ -45,7 +45,7 @@ def train(screen: Screen, steps: int = 60) -> None:
     screen.send("phase", phase="train", message="60 steps of 16 rows")
     screen.send("eval", step=0, loss=2.953)
     for point in sample.history(60)[:steps]:
-        screen.send("step", **point, of=60, eta_seconds=190, memory_gb=38.4)
+        screen.send("step", **point, of=60, eta_seconds=190)
 
 
 def test_the_panel_shows_phases_steps_losses_speed_and_eta(screen: Screen) -> None:
