@@ -54,13 +54,21 @@ def headline(result: Result) -> Headline:
     )
 
 
+def best_evaluation(training: Result) -> Result | None:
+    """The evaluation with the lowest loss, also of a training that did not end."""
+    evals = [point for point in training.get("evals") or [] if words.finite(point.get("loss"))]
+    return min(evals, key=lambda point: float(point["loss"]), default=None)
+
+
 def _best(training: Result) -> str:
     """Where the held-out loss was lowest, if not at the end; else ""."""
-    best, evals = training.get("best_step"), training.get("evals") or []
-    lowest = next((point["loss"] for point in evals if point["step"] == best), None)
-    if lowest is None or best == evals[-1]["step"]:
+    best = best_evaluation(training)
+    if best is None or best["step"] == training["evals"][-1]["step"]:
         return ""
-    return f" It was lowest after step {best}: {words.loss(lowest)}; what is published is the last."
+    return (
+        f" It was lowest after step {best['step']}: {words.loss(best['loss'])}; "
+        "what is published is the last."
+    )
 
 
 def _held_out(before: float, after: float, best: str) -> Headline:
@@ -134,16 +142,24 @@ def _loss_tiles(training: Result) -> list[Tile]:
         found.append(Tile("Training loss", losses, "first → last step"))
     before, after = training.get("eval_loss_before"), training.get("eval_loss_after")
     if before is not None:
-        found.append(Tile("Held-out loss", words.change(before, after), "before → after"))
-        found.append(
-            Tile("Perplexity", words.perplexities(before, after), "held out, before → after")
-        )
+        note = f"before → after, perplexity {words.perplexities(before, after)}"
+        found.append(Tile("Held-out loss", words.change(before, after), note))
     right, then = training.get("eval_accuracy_before"), training.get("eval_accuracy_after")
     if words.finite(right):
         ends = [words.share(value, 1) for value in (right, then) if words.finite(value)]
         shares = "\u00a0→\u00a0".join(ends)
         found.append(Tile("Next token right", shares, "held out, before → after"))
-    return found
+    return [*found, *_best_tile(training)]
+
+
+def _best_tile(training: Result) -> list[Tile]:
+    best, evals = best_evaluation(training), training.get("evals") or []
+    if best is None or len(evals) < 2:
+        return []
+    note = f"after step {best['step']}" if best["step"] else "before training"
+    if best["step"] == evals[-1]["step"]:
+        note += ", the last one"
+    return [Tile("Best evaluation", words.loss(best["loss"]), note)]
 
 
 def _work_tiles(training: Result) -> list[Tile]:

@@ -7,7 +7,6 @@ import math
 import re
 from collections.abc import Sequence
 from typing import Any, TypeGuard
-from urllib.parse import urlsplit
 
 BARS = "▁▂▃▄▅▆▇█"
 # Control characters move a terminal's cursor or hide text; model output and file names may
@@ -146,7 +145,7 @@ def public_name(uri: str) -> str:
     if uri.startswith("s3://"):
         return "a private S3 bucket"
     if uri.startswith("https://"):
-        return f"a file from {urlsplit(uri).hostname}"
+        return "a file on the web"
     return "a local folder"
 
 

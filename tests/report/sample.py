@@ -199,7 +199,13 @@ def done() -> dict[str, Any]:
         "run": "run-3fa94c01b2d7",
         "status": "done",
         "spec": spec(),
-        "model": {"uri": "hf://unsloth/gpt-oss-20b", "revision": "d" * 40, "type": "gpt_oss"},
+        "model": {
+            "uri": "hf://unsloth/gpt-oss-20b",
+            "revision": "d" * 40,
+            "type": "gpt_oss",
+            "licence": {"license": "apache-2.0"},
+            "stored": "mxfp4",
+        },
         "datasets": [
             {
                 "uri": "hf://HuggingFaceH4/Multilingual-Thinking?format=multilingual-thinking",

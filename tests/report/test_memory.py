@@ -7,11 +7,12 @@ from typing import Any
 import pytest
 
 from job.memory import PARTS, on_card
-from job.plan import Gpu, make_plan
+from job.plan import make_plan
 from job.preflight import Findings
 from job.record import Record
 from job.report import memory, words
 from job.report.page import render_page
+from job.settings import Gpu
 from job.spec import read_spec
 from tests.model_facts import LLAMA_8B, SMOLLM2, Facts
 from tests.report import sample
