@@ -11,7 +11,7 @@ from typing import Any
 import yaml
 
 from job.languages import LANGUAGES
-from job.report import audit, loading, view, words
+from job.report import audit, loading, tiles, view, words
 
 Result = dict[str, Any]
 SAMPLE_CHARACTERS = 800
@@ -113,7 +113,7 @@ def _results(result: Result) -> list[tuple[str, str]]:
     skip = {"Peak memory", "Training time", "Time in all"}
     found = [
         (f"{tile.label} ({tile.note})" if tile.note else tile.label, tile.value)
-        for tile in view.tiles(result)
+        for tile in tiles.tiles(result)
         if tile.label not in skip
     ]
     return found + [(f"Merge, {what.lower()}", value) for what, value in _merge(result)]

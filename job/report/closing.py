@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from job.report import view, words
+from job.report import advice, view, words
 
 Result = dict[str, Any]
 ANSWER_CHARACTERS = 400
@@ -38,7 +38,7 @@ def _title(result: Result) -> str:
         f"exit code {failure['exit_code']}: {words.printable(failure['message'])}",
         *(f"  - {words.printable(problem)}" for problem in failure.get("problems") or []),
     ]
-    if first := view.first_step(failure):
+    if first := advice.first_step(failure):
         lines.append(_line("first", first))
     return "\n".join(lines)
 

@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from job.report import words
+from job.report import view, words
 
 # The colours of page.css in light. Training, held-out and the rest are told apart also by people
 # who do not see red and green (Okabe and Ito 2008), and by line style and marker.
@@ -50,15 +50,15 @@ def draw_plots(training: dict[str, Any]) -> list[Plot]:
         training: the result's "training": "history" of {"step", "loss", "learning_rate",
             "tokens_per_second", "memory_bytes"}; optionally "evals" of {"step", "loss"}, else
             "eval_loss_before" and "eval_loss_after" are drawn at the first and last step;
-            "best_step" and "resumed_from" are marked.
+            the lowest of "evals" and "resumed_from" are marked.
     """
     history = [point for point in training.get("history") or [] if words.finite(point.get("loss"))]
     if not history:
         return []
     resumed = training.get("resumed_from")
-    evals = eval_points(training)
+    evals, best = eval_points(training), view.best_evaluation(training)
     loss: list[Panel] = [
-        lambda axes: _draw_losses(axes, history, evals, training.get("best_step")),
+        lambda axes: _draw_losses(axes, history, evals, best["step"] if best else None),
         lambda axes: _draw_rates(axes, history),
     ]
     plots = [_plot("loss", "Loss and learning rate", loss, [3.4, 1], resumed)]

@@ -165,10 +165,19 @@ def test_unsloth_loads_in_four_bits_what_was_trained_on_four() -> None:
 
 def test_results_settings_data_and_a_sample_are_told() -> None:
     card = render_card(sample.done(), "merged")
-    for fact in ("2.953 → 2.104", "| lora_r | 8 |", "| Dropped | 2 rows longer",
-                 "unsloth 2026.10.7", "実数解は x ≈ 1.2915 です。", "まず方程式を", "Merge, logits",
-                 "Held-out loss fell by 29 %", "| Best evaluation (after step 40) | 2.098 |",
-                 "It was lowest after step 40", "| precision | native |"):  # fmt: skip
+    for fact in (
+        "2.953 → 2.104",
+        "| lora_r | 8 |",
+        "| Dropped | 2 rows longer",
+        "unsloth 2026.10.7",
+        "実数解は x ≈ 1.2915 です。",
+        "まず方程式を",
+        "Merge, logits",
+        "Held-out loss fell by 29 %",
+        "| Best evaluation (held-out loss after step 40) | 2.098 |",
+        "It was lowest after step 40",
+        "| precision | native |",
+    ):
         assert fact in card
 
 

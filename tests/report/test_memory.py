@@ -72,7 +72,7 @@ def test_a_run_on_a_cpu_says_so() -> None:
 
 def test_a_training_that_ran_out_of_memory_shows_how_far_it_came() -> None:
     run = sample.out_of_memory()
-    del run["training"]["peak_memory_bytes"]
+    assert "peak_memory_bytes" not in run["training"]
     assert dict(memory.facts(run)["facts"])["Measured peak"].startswith("38.4 GB")
 
 
