@@ -16,6 +16,9 @@ def summarise(result: Result, receipts: Sequence[str]) -> str:
     lines = [_title(result), *_losses(result.get("training") or {})]
     if result.get("samples"):
         lines += _sample(result["samples"][0])
+    if result.get("failure"):
+        page = f"{result['spec']['work_dir']}/{result['run']}/report/index.html"
+        lines.append(_line("report", page))
     for receipt in receipts:
         base = receipt.removesuffix("/receipt.json")
         lines += [

@@ -47,6 +47,7 @@ def render_page(result: Result, plots: Sequence[Plot]) -> str:
             settings=_settings(result["spec"]),
             merge=view.merge_facts(result.get("merge")),
             merge_sentence=view.merge_sentence(result.get("merge")),
+            took=words.duration(sum((result.get("timings") or {}).values())),
             timings=_bars(result.get("timings") or {}),
             versions=result.get("versions") or {},
             model=result.get("model") or {},

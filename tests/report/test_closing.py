@@ -52,6 +52,7 @@ def test_a_failure_tells_where_why_and_what_to_do_first() -> None:
     assert "Failed in the phase 'data' after 1m14s, exit code 65: 1 of 96 rows" in text
     assert "  - notes.jsonl row 17" in text
     assert "  first         Look at the rows named above" in text
+    assert "  report        /work/run-3fa94c01b2d7/report/index.html\n" in text
     assert "receipt" not in text
 
 

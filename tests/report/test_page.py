@@ -190,7 +190,7 @@ def test_a_failed_run_tells_reason_code_phase_and_what_to_do_first() -> None:
         "notes.jsonl row 17, column messages: the last turn has no content",
         "What to do first",
         "python entrypoint.py check",
-        "exit code 65 (data)",
+        "Phase data · after 1m14s · exit code 65 (data)",
         "starting it again unchanged will not help",
     ):
         assert fact in text
