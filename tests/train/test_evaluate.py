@@ -8,11 +8,13 @@ from typing import Any
 
 import pytest
 import torch
+import trl
 
 from job.errors import Diverged
 from job.train import head
 from job.train.evaluate import evaluate, steps_between, summary
-from tests.train.tiny import Listener, make_trainer, spec, training
+from job.train.packed import packed_trainer
+from tests.train.tiny import Listener, PlainLoss, make_trainer, spec, training
 
 
 def test_a_long_training_is_looked_at_in_each_quarter_if_that_costs_little() -> None:
@@ -43,12 +45,21 @@ def plainly(model: Any, rows: Any) -> tuple[float, float]:
     return sum(means) / len(means), right / trained
 
 
-@pytest.mark.parametrize("tokens_at_once", [4096, 5])
+def packed_by_a_library(trainer: Any) -> Any:
+    """A trainer of the same rows whose engine leaves evaluations to it."""
+    names = ("model", "args", "train_dataset", "eval_dataset", "processing_class")
+    options = {name: getattr(trainer, name) for name in names}
+    return packed_trainer(64, lambda model: object(), trainer.data_collator, **options)
+
+
+@pytest.mark.parametrize(("tokens_at_once", "packs"), [(4096, False), (5, False), (4096, True)])
 def test_loss_and_accuracy_are_those_of_a_plain_computation(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tokens_at_once: int
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tokens_at_once: int, packs: bool
 ) -> None:
     monkeypatch.setattr(head, "CHUNK", tokens_at_once)
+    monkeypatch.setattr(trl, "SFTTrainer", PlainLoss)
     trainer = make_trainer(spec(tmp_path), held_out=9)
+    trainer = packed_by_a_library(trainer) if packs else trainer
     torch.nn.init.normal_(trainer.model.get_base_model().lm_head.weight, std=2.0)
     model = trainer.model.eval()
     rows = [dict(row) for row in trainer.eval_dataset]
