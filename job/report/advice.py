@@ -27,8 +27,8 @@ ADVICE: dict[int, str] = {
     "then the name follows from the spec.",
     74: "Repair the destination, then start the job again with the same spec: it only uploads what "
     "is missing. All files are kept in the run's folder under JOB_WORK_DIR.",
-    75: "Start the job again with the same spec, after the end of a budget with a higher one; it "
-    "goes on from its newest checkpoint. Nothing was published as finished.",
+    75: "Start the job again with the same spec (with a higher budget, if that ended it): it goes "
+    "on from its newest checkpoint. Nothing was published as finished.",
     77: "Check the token or keys: they must be set, not expired, and allowed to read the sources "
     "and to write to the destination. A gated model also wants its terms accepted on the Hub.",
     78: "Correct the variables named above; the README has the table of all of them.",
@@ -65,11 +65,13 @@ def next_steps(result: Result) -> list[str]:
 
 def _of_losses(training: Result) -> list[str]:
     best, evals = view.best_evaluation(training), training.get("evals") or []
-    if best is None:
+    if not evals:
         return [
             "Hold rows out next time: `JOB_EVAL_FRACTION=0.05` tells learning from learning by "
             "heart."
         ]
+    if best is None:
+        return []
     if best["step"] == 0:
         return ["Try fewer steps first, then a lower `JOB_LEARNING_RATE`."]
     if best["step"] < evals[-1]["step"]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Sequence
 from typing import Any
 
@@ -28,6 +29,22 @@ def summarise(result: Result, receipts: Sequence[str]) -> str:
         phases = ", ".join(f"{name} {words.duration(took)}" for name, took in timings.items())
         lines.append(_line("time", phases))
     return "\n".join(["", *lines, ""])
+
+
+def fit(text: str, width: int) -> str:
+    """The summary's lines broken at spaces, what follows below the value; URIs stay whole."""
+    lines = [
+        textwrap.fill(
+            line,
+            width,
+            subsequent_indent=" " * 16,
+            break_long_words=False,
+            break_on_hyphens=False,
+            replace_whitespace=False,
+        )
+        for line in text.splitlines()
+    ]
+    return "\n".join([*lines, ""])
 
 
 def _title(result: Result) -> str:

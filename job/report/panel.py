@@ -21,7 +21,7 @@ from rich.table import Table
 from rich.text import Text
 
 from job.report import words
-from job.report.progress import Clock, Event, Transfer, event_lines, follow
+from job.report.progress import Clock, Event, Transfer, event_lines, follow, is_stop
 
 STYLES = {"warning": "yellow", "failed": "bold red", "done": "bold green"}
 
@@ -122,7 +122,8 @@ class Panel:
             if self._outcome:
                 lines = event_lines(self._outcome) or ["done"]
                 text = words.printable("\n".join(lines))
-                parts += [Text(), Text(text, style=STYLES[self._outcome["event"]])]
+                kind = "warning" if is_stop(self._outcome) else self._outcome["event"]
+                parts += [Text(), Text(text, style=STYLES[kind])]
             elif self._log:
                 parts += [Text(), _line(self._log, "dim")]
             return Box(Group(*parts), title="finetune-job", title_align="left", padding=(0, 1))
@@ -138,7 +139,7 @@ class Panel:
             last = phase is self._phases[-1]
             mark, style = ("✓", "green") if phase.ended is not None else ("▸", "bold cyan")
             if last and failed:
-                mark, style = "✗", "red"
+                mark, style = ("■", "yellow") if is_stop(self._outcome) else ("✗", "red")
             seconds = (self._clock() if phase.ended is None else phase.ended) - phase.began
             table.add_row(
                 Text(mark, style=style),

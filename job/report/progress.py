@@ -195,10 +195,16 @@ def event_lines(event: Event) -> list[str]:
         text = sample_line(event)
     elif kind in ("warning", "failed"):
         problems = [f"  - {problem}" for problem in event.get("problems") or []]
-        text = "\n".join([f"{kind.upper()}: {message}", *problems])
+        name = "STOPPED" if is_stop(event) else kind.upper()
+        text = "\n".join([f"{name}: {message}", *problems])
     else:
         text = message  # events that are only for programs have none
     return text.splitlines()
+
+
+def is_stop(event: Event) -> bool:
+    """Whether a run ended by a signal or its budget, with all of it kept, and not by a failure."""
+    return event["event"] == "failed" and event.get("exit_code") == 75
 
 
 def plan_lines(settings: dict[str, Any]) -> list[str]:

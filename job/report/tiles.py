@@ -38,8 +38,11 @@ def _loss_tiles(training: Result) -> list[Tile]:
         found.append(Tile("Training loss", losses, "first → last step"))
     before, after = training.get("eval_loss_before"), training.get("eval_loss_after")
     if before is not None:
-        note = f"{_moments(training)}, perplexity {words.perplexities(before, after)}"
-        found.append(Tile("Held-out loss", words.change(before, after), note))
+        measured = [loss for loss in (before, after) if loss is not None]
+        perplexity = ARROW.join(words.perplexity(loss) for loss in measured)
+        note = f"{_moments(training)}, perplexity {perplexity}"
+        losses = ARROW.join(words.loss(loss) for loss in measured)
+        found.append(Tile("Held-out loss", losses, note))
     right, then = training.get("eval_accuracy_before"), training.get("eval_accuracy_after")
     if words.finite(right):
         ends = [words.share(value, 1) for value in (right, then) if words.finite(value)]
@@ -57,7 +60,7 @@ def _moments(training: Result) -> str:
 
 def _best_tile(training: Result) -> list[Tile]:
     best, evals = view.best_evaluation(training), training.get("evals") or []
-    if best is None or len(evals) < 2:
+    if best is None:
         return []
     note = f"held-out loss after step {best['step']}" if best["step"] else "before training"
     if best["step"] == evals[-1]["step"]:

@@ -65,9 +65,9 @@ def training(result: Result) -> Result:
 
 
 def best_evaluation(training: Result) -> Result | None:
-    """The evaluation with the lowest loss, also of a training that did not end."""
+    """The evaluation with the lowest loss, also of a training that did not end; None of one."""
     evals = [point for point in training.get("evals") or [] if words.finite(point.get("loss"))]
-    return min(evals, key=lambda point: float(point["loss"]), default=None)
+    return min(evals, key=lambda point: float(point["loss"])) if len(evals) > 1 else None
 
 
 def _best(training: Result) -> str:

@@ -37,13 +37,9 @@ def change(before: Any, after: Any) -> str:
     return f"{loss(before)}\u00a0→\u00a0{loss(after)}"
 
 
-def perplexities(before: Any, after: Any) -> str:
-    """e to the power of two losses: "19.2 → 8.20"."""
-
-    def one(value: Any) -> str:
-        return f"{math.exp(value):.3g}" if finite(value) and value < 50 else "–"
-
-    return f"{one(before)}\u00a0→\u00a0{one(after)}"
+def perplexity(value: Any) -> str:
+    """e to the power of a loss: "19.2"."""
+    return f"{math.exp(value):.3g}" if finite(value) and value < 50 else "–"
 
 
 def count(value: float) -> str:

@@ -91,6 +91,15 @@ def test_a_failure_marks_its_phase_and_tells_its_reason(screen: Screen) -> None:
     assert "403 on PutObject" in picture
 
 
+def test_a_stop_is_not_called_a_failure(screen: Screen) -> None:
+    screen.send("phase", phase="train", message="60 steps")
+    screen.send("failed", message="Stopped by a signal after step 4.", exit_code=75)
+    picture = screen.picture()
+    assert "■ train" in picture
+    assert "STOPPED: Stopped by a signal" in picture
+    assert "FAILED" not in picture
+
+
 def test_text_from_outside_is_neither_markup_nor_control(screen: Screen) -> None:
     screen.send("phase", phase="train", message="[bold]x[/bold] \x1b[31mred")
     assert "[bold]x[/bold] [31mred" in screen.picture()
