@@ -86,7 +86,9 @@ class Panel:
             follow(self._transfers, event, self._clock())
         elif kind == "step":
             self._step = event
-            self._losses.append(event["loss"] if words.finite(event["loss"]) else math.nan)
+            self._losses += _losses([event])
+        elif kind == "resumed":
+            self._losses, self._eval = _losses(event["history"]), list(event["evals"])
         elif kind == "eval":
             self._eval.append(event)
         elif kind == "log":
@@ -204,6 +206,10 @@ class Panel:
             )
             table.add_row(_line(transfer.what, ""), bar, amount + rate)
         return table
+
+
+def _losses(steps: list[Event]) -> list[float]:
+    return [step["loss"] if words.finite(step["loss"]) else math.nan for step in steps]
 
 
 def _grid() -> Table:
