@@ -115,13 +115,14 @@ def _figure(panels: list[Panel], heights: list[float], resumed: int | None, widt
         if resumed:
             axes.axvline(resumed + 0.5, color=CALM, linewidth=1, linestyle=(0, (2, 3)))
     if resumed:
+        late = resumed > sum(grid[0].get_xlim()) / 2
         grid[0].annotate(
             f"resumed after step {resumed}",
-            (resumed + 0.5, 1),
+            (resumed + 0.5, 0),
             xycoords=("data", "axes fraction"),
-            xytext=(4, -2),
+            xytext=(-4 if late else 4, 2),
             textcoords="offset points",
-            va="top",
+            ha="right" if late else "left",
             fontsize=9,
             color=FAINT,
         )
@@ -173,7 +174,7 @@ def _draw_losses(axes: Any, history: list[Any], evals: list[Any], best: int | No
         if best in at:
             lowest = (best, values[at.index(best)])
             axes.plot(*lowest, "o", ms=13, mfc="none", mec=HELD, mew=1.4, label="best")
-    axes.legend(frameon=False, labelcolor=INK, fontsize=10, loc="upper right")
+    axes.legend(frameon=False, labelcolor=INK, fontsize=10, loc="best")
     return "loss (nats per token)"
 
 
