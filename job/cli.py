@@ -118,7 +118,7 @@ def _job(
         pod.begin(spec, credentials)
     from job.events import EventLog
     from job.redact import Redactor
-    from job.report import open_reporter, summary
+    from job.report import fit, open_reporter, summary
     from job.supervisor import run_job
     from job.workplace import make_run_folder
 
@@ -133,7 +133,9 @@ def _job(
         reporter.close()
         log.close()
     if outcome.result and spec.log_format != "json":
-        print(redact(summary(outcome.result, outcome.receipts)), file=sys.stderr)
+        text = redact(summary(outcome.result, outcome.receipts))
+        columns = shutil.get_terminal_size().columns
+        print(fit(text, columns) if sys.stderr.isatty() else text, file=sys.stderr)
     return _end(_last_line(outcome), environ)
 
 

@@ -11,7 +11,7 @@ from typing import Any
 from job import space
 from job.credentials import Credentials
 from job.errors import Unavailable
-from job.memory import GIB
+from job.memory import GIB, storage_format
 from job.plan import Plan, make_plan
 from job.settings import Gpu
 from job.sources import ModelFacts, ResolvedDataset, model_facts, resolve_dataset
@@ -36,6 +36,16 @@ class Findings:
         longest = audit["percentiles"]["max"]
         plan = make_plan(spec, self.model.config, self.model.weight_bytes, self.gpu, longest)
         return replace(self, plan=plan)
+
+    def base(self) -> dict[str, Any]:
+        """The base model as report and receipt name it."""
+        return {
+            "uri": self.model.uri,
+            "revision": self.model.revision,
+            "type": self.model.config.get("model_type"),
+            "licence": self.model.licence,
+            "stored": storage_format(self.model.config),
+        }
 
     def device(self) -> dict[str, Any]:
         """The device as report and receipt name it."""

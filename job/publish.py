@@ -123,6 +123,7 @@ class Publisher:
             try:
                 if keep_adapter and destination.read_receipt() is None:
                     folder = self.folder / "adapter"
+                    write_card(folder / CARD, clean(result, self.log.redact), "adapter")
                     records = hash_folder(folder)
                     destination.publish("adapter", folder, records, self.log.progress)
                 destination.publish_failure(failure)

@@ -63,6 +63,7 @@ class Record:
             "image": image(),
             "timings": {phase: round(seconds, 1) for phase, seconds in self.timings.items()},
             "plan": facts.get("settings", {}),
+            "estimates": facts.get("estimates", {}),
             "failure": None,
         }
         keys = ("model", "datasets", "device", "training", "audit", "merge", "samples")

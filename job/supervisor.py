@@ -229,14 +229,9 @@ class Run:
         """Download the base model, and say what this run is made from."""
         self.log.enter("fetch", "downloading the model")
         model = fetch_base(self.spec, found.model, self.credentials, self.progress_of_fetch)
-        described = {
-            "uri": found.model.uri,
-            "revision": found.model.revision,
-            "type": found.model.config.get("model_type"),
-        }
         self.log.emit(
             "inputs",
-            model=described,
+            model=found.base(),
             datasets=datasets.described(self.record.facts["rows"]),
             device=found.device(),
         )

@@ -8,6 +8,7 @@ import json
 import re
 from urllib.parse import parse_qs
 
+from tests.hub_cards import front_matter, metadata_errors
 from tests.hub_http import Hub, Reply, refusal
 from tests.hub_repos import Blob, Commit, is_lfs
 
@@ -38,6 +39,8 @@ class Reading(Hub):
             siblings.append(sibling)
         facts = {"id": name, "sha": commit.oid, "private": repo.private}
         facts |= {"gated": "auto" if repo.gated else False, "siblings": siblings, "tags": []}
+        if readme := commit.files.get("README.md"):
+            facts["cardData"] = front_matter(readme.content.decode())
         raise Reply(200, facts)
 
     def tree(self, kind: str, name: str, revision: str, folder: str) -> None:
@@ -134,7 +137,9 @@ class Handler(Reading):
         raise Reply(200, {"url": url, "name": name})
 
     def validate_yaml(self) -> None:
-        raise Reply(200, {"errors": [], "warnings": []})
+        errors = metadata_errors(front_matter(json.loads(self.body)["content"]))
+        told = [{"message": message} for message in errors]
+        raise Reply(400 if told else 200, {"errors": told, "warnings": []})
 
     def preupload(self, kind: str, name: str, revision: str) -> None:
         commit = self.at(self.writable(kind, name), revision)

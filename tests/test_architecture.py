@@ -58,7 +58,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "record": {"build", "events", "spec"},
     "workplace": {"spec"},
     "train": {"budget", "channel", "checkpoints", "data", "languages", "spec"},
-    "report": {"languages"},
+    "report": {"languages", "memory"},
     "cards": {"memory", "plan", "settings", "spec"},
     "plan": {"architectures", "library_rows", "memory", "packing", "settings", "space", "spec"},
     "library_rows": {"memory", "settings", "spec"},

@@ -91,7 +91,8 @@ def test_a_good_job_is_found_good_and_nothing_is_left_behind(tmp_path):
     found = preflight.inspect(spec, Credentials(), destinations, said.append)
     assert found.gpu is None
     assert found.device() == {"name": "CPU", "memory_gb": None}
-    assert found.model.config["model_type"] == "llama"
+    told = {"type": "llama", "revision": None, "licence": {}, "stored": "16bit"}
+    assert found.base() == told | {"uri": f"{tmp_path}/model"}
     assert [dataset.source.uri for dataset in found.train] == [f"{tmp_path}/rows.jsonl"]
     assert found.eval == ()
     assert found.plan.values()["precision"] == "16bit"

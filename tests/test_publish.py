@@ -101,6 +101,9 @@ def test_when_only_the_merge_went_wrong_the_adapter_is_published(
     assert stored(tmp_path) - {"claim.json"} == {"adapter", "failure.json"}
     told = json.loads((tmp_path / "out" / "run-a" / "failure.json").read_text())
     assert (told["exit_code"], told["phase"]) == (70, phase)
+    card = (tmp_path / "out" / "run-a" / "adapter" / "README.md").read_text(encoding="utf-8")
+    assert "base_model: unsloth/gpt-oss-20b" in card
+    assert "did not finish" in card
 
 
 def test_a_run_that_was_stopped_publishes_no_weights(

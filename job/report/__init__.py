@@ -18,6 +18,7 @@ __all__ = [
     "LineReporter",
     "Reporter",
     "audit_lines",
+    "fit",
     "open_reporter",
     "row_lines",
     "summary",
@@ -74,6 +75,13 @@ def summary(result: dict[str, Any], receipts: Sequence[str]) -> str:
     from job.report.closing import summarise
 
     return summarise(result, receipts)
+
+
+def fit(text: str, width: int) -> str:
+    """The summary for a terminal of this width; after secrets were taken out, not before."""
+    from job.report import closing
+
+    return closing.fit(text, width)
 
 
 def audit_lines(audit: dict[str, Any], width: int = 80) -> list[str]:

@@ -11,10 +11,9 @@ from typing import Any
 import yaml
 
 from job.languages import LANGUAGES
-from job.report import audit, view, words
+from job.report import audit, loading, tiles, view, words
 
 Result = dict[str, Any]
-# ISO 639-1 codes of languages that datasets name in English; the Hub wants codes.
 SAMPLE_CHARACTERS = 800
 CARD_SETTINGS = (
     "precision", "max_seq_length", "train_on", "lora_r", "lora_alpha", "lora_dropout",
@@ -30,11 +29,12 @@ def render_card(result: Result, kind: str) -> str:
         kind: "adapter" or "merged".
     """
     header = yaml.safe_dump(metadata(result, kind), sort_keys=False, allow_unicode=True)
+    load = loading.adapter if kind == "adapter" else loading.merged
     sections = [
         _introduction(result, kind),
         "## Intended use\n\n*Left for the publisher of this model to write.*",
-        "## How to load it\n\n" + (_load_adapter if kind == "adapter" else _load_merged)(result),
-        "## Results\n\n" + _table(_results(result)),
+        "## How to load it\n\n" + load(result),
+        "## Results\n\n" + _verdict(result) + _table(_results(result)),
         "## Training\n\n" + _table(_training(result)),
     ]
     if result.get("audit"):
@@ -53,8 +53,7 @@ def metadata(result: Result, kind: str) -> dict[str, Any]:
         fields["base_model_relation"] = "adapter" if kind == "adapter" else "finetune"
     fields["library_name"] = "peft" if kind == "adapter" else "transformers"
     fields["pipeline_tag"] = "text-generation"
-    if model.get("license"):
-        fields["license"] = model["license"]
+    fields |= _licence(model, base)
     names = (words.hub_id(dataset["uri"]) for dataset in view.training_sets(result))
     if datasets := list(dict.fromkeys(name for name in names if name)):
         fields["datasets"] = datasets
@@ -64,7 +63,18 @@ def metadata(result: Result, kind: str) -> dict[str, Any]:
     return fields
 
 
+def _licence(model: Result, base: str | None) -> dict[str, str]:
+    """The base's licence; a file of its repository as a link that can be followed from here."""
+    found = dict(model.get("licence") or {})
+    link = found.get("license_link")
+    if link and "://" not in link:
+        revision = model.get("revision") or "main"
+        found["license_link"] = f"https://huggingface.co/{base}/blob/{revision}/{link}"
+    return found
+
+
 def _languages(result: Result) -> list[str]:
+    """ISO 639-1 codes, as the Hub wants them, of languages that datasets name in English."""
     named = (str(name).lower() for name in (result.get("audit") or {}).get("languages") or {})
     codes = (name if name in LANGUAGES.values() else LANGUAGES.get(name) for name in named)
     return sorted({code for code in codes if code})
@@ -80,7 +90,7 @@ def _introduction(result: Result, kind: str) -> str:
     text = f"# {result['run']}\n\n{what} {'for' if kind == 'adapter' else 'made from'} {base}"
     if revision := (result.get("model") or {}).get("revision"):
         text += f" at revision `{revision}`"
-    text += f", trained on {_and(sources)}." if sources else "."
+    text += f", trained on rows of {_and(sources)}." if sources else "."
     if result["status"] != "done":
         text += "\n\n> The run that made this did not finish; look at its report before use."
     return text
@@ -91,56 +101,19 @@ def _and(names: list[str]) -> str:
     return ", ".join(unique[:-1]) + " and " + unique[-1] if len(unique) > 1 else unique[0]
 
 
-def _here(result: Result, kind: str) -> str:
-    """The Hub repository that this card is for, else the folder's name."""
-    for uri in words.items(result["spec"].get("output")):
-        if uri.startswith("hf://"):
-            places = dict(view.places(uri, result["spec"].get("save", "")))
-            return places["adapter" if kind == "adapter" else "merged model"].removeprefix("hf://")
-    return f"path/to/{kind}"
-
-
-def _load_adapter(result: Result) -> str:
-    here, base = _here(result, "adapter"), words.hub_id(view.model_uri(result))
-    base = base or "path/to/the/base/model"
-    revision = (result.get("model") or {}).get("revision")
-    pin = f', revision="{revision}"' if revision else ""
-    return (
-        "With PEFT on transformers:\n\n```python\n"
-        "from peft import PeftModel\n"
-        "from transformers import AutoModelForCausalLM, AutoTokenizer\n\n"
-        f'base = AutoModelForCausalLM.from_pretrained("{base}"{pin}, dtype="auto", '
-        'device_map="auto")\n'
-        f'model = PeftModel.from_pretrained(base, "{here}")\n'
-        f'tokenizer = AutoTokenizer.from_pretrained("{here}")\n```\n\n'
-        "With vLLM:\n\n```sh\n"
-        f"vllm serve {base} --enable-lora --lora-modules tuned={here}"
-        f" --max-lora-rank {_vllm_rank(result['spec'].get('lora_r') or 16)}\n```"
-    )
-
-
-def _vllm_rank(rank: int) -> int:
-    """The smallest rank that vLLM allows as --max-lora-rank and that holds this adapter."""
-    return next(allowed for allowed in (8, 16, 32, 64, 128, 256, 320, 512) if allowed >= rank)
-
-
-def _load_merged(result: Result) -> str:
-    here = _here(result, "merged")
-    return (
-        "With transformers:\n\n```python\n"
-        "from transformers import AutoModelForCausalLM, AutoTokenizer\n\n"
-        f'model = AutoModelForCausalLM.from_pretrained("{here}", dtype="auto", '
-        'device_map="auto")\n'
-        f'tokenizer = AutoTokenizer.from_pretrained("{here}")\n```\n\n'
-        f"With vLLM:\n\n```sh\nvllm serve {here}\n```"
-    )
+def _verdict(result: Result) -> str:
+    """The page's headline, if the run has one that is about its numbers."""
+    if result["status"] != "done":
+        return ""
+    headline = view.headline(result)
+    return f"{headline.text}. {headline.note}\n\n"
 
 
 def _results(result: Result) -> list[tuple[str, str]]:
     skip = {"Peak memory", "Training time", "Time in all"}
     found = [
         (f"{tile.label} ({tile.note})" if tile.note else tile.label, tile.value)
-        for tile in view.tiles(result)
+        for tile in tiles.tiles(result)
         if tile.label not in skip
     ]
     return found + [(f"Merge, {what.lower()}", value) for what, value in _merge(result)]
@@ -153,16 +126,15 @@ def _merge(result: Result) -> list[tuple[str, str]]:
 
 
 def _training(result: Result) -> list[tuple[str, str]]:
-    spec = result["spec"]
-    facts = [(key, words.number(spec[key])) for key in CARD_SETTINGS if spec.get(key) is not None]
+    decided = {key: setting["value"] for key, setting in (result.get("plan") or {}).items()}
+    used = result["spec"] | decided
+    facts = [(key, words.number(used[key])) for key in CARD_SETTINGS if used.get(key) is not None]
     device = (result.get("device") or {}).get("name")
     versions = result.get("versions") or {}
     libraries = ("unsloth", "transformers", "trl", "peft", "torch")
-    used = ", ".join(f"{name} {versions[name]}" for name in libraries if name in versions)
-    return [
-        *facts,
-        *((name, value) for name, value in (("device", device), ("with", used)) if value),
-    ]
+    installed = ", ".join(f"{name} {versions[name]}" for name in libraries if name in versions)
+    known = (("device", device), ("with", installed))
+    return [*facts, *((name, value) for name, value in known if value)]
 
 
 def _table(rows: list[tuple[str, str]]) -> str:
@@ -176,7 +148,10 @@ def _sample(sample: Result) -> str:
     parts = [("Prompt", words.prompt_text(sample["prompt"]))]
     for moment in ("before", "after"):
         if answer := sample.get(moment):
-            parts.append((f"{moment.capitalize()} training", words.answer_text(answer)))
+            title = f"{moment.capitalize()} training"
+            if answer.get("analysis"):
+                parts.append((f"{title}, reasoning", answer["analysis"]))
+            parts.append((title, words.answer_text(answer) or "(no answer)"))
     return "\n\n".join(f"{title}:\n\n{_fenced(text)}" for title, text in parts)
 
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Sequence
 from typing import Any
 
-from job.report import view, words
+from job.report import advice, view, words
 
 Result = dict[str, Any]
 ANSWER_CHARACTERS = 400
@@ -16,6 +17,9 @@ def summarise(result: Result, receipts: Sequence[str]) -> str:
     lines = [_title(result), *_losses(result.get("training") or {})]
     if result.get("samples"):
         lines += _sample(result["samples"][0])
+    if result.get("failure"):
+        page = f"{result['spec']['work_dir']}/{result['run']}/report/index.html"
+        lines.append(_line("report", page))
     for receipt in receipts:
         base = receipt.removesuffix("/receipt.json")
         lines += [
@@ -25,6 +29,22 @@ def summarise(result: Result, receipts: Sequence[str]) -> str:
         phases = ", ".join(f"{name} {words.duration(took)}" for name, took in timings.items())
         lines.append(_line("time", phases))
     return "\n".join(["", *lines, ""])
+
+
+def fit(text: str, width: int) -> str:
+    """The summary's lines broken at spaces, what follows below the value; URIs stay whole."""
+    lines = [
+        textwrap.fill(
+            line,
+            width,
+            subsequent_indent=" " * 16,
+            break_long_words=False,
+            break_on_hyphens=False,
+            replace_whitespace=False,
+        )
+        for line in text.splitlines()
+    ]
+    return "\n".join([*lines, ""])
 
 
 def _title(result: Result) -> str:
@@ -38,7 +58,7 @@ def _title(result: Result) -> str:
         f"exit code {failure['exit_code']}: {words.printable(failure['message'])}",
         *(f"  - {words.printable(problem)}" for problem in failure.get("problems") or []),
     ]
-    if first := view.first_step(failure):
+    if first := advice.first_step(failure):
         lines.append(_line("first", first))
     return "\n".join(lines)
 

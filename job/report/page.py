@@ -11,7 +11,7 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup, escape
 
-from job.report import audit, languages, view, words
+from job.report import advice, audit, languages, memory, tiles, view, words
 from job.report.plots import Plot
 
 Result = dict[str, Any]
@@ -33,8 +33,9 @@ def render_page(result: Result, plots: Sequence[Plot]) -> str:
             headline=view.headline(result),
             subject=view.what_was_done(result),
             failure=failure,
-            first_step=view.first_step(failure) if failure else "",
-            tiles=view.tiles(result),
+            first_step=advice.first_step(failure) if failure else "",
+            tiles=tiles.tiles(result),
+            next_steps=advice.next_steps(result),
             plots=plots,
             resumed=view.resumed(result),
             samples=_by_prompt(result.get("samples") or []),
@@ -42,9 +43,11 @@ def render_page(result: Result, plots: Sequence[Plot]) -> str:
             data=_with_bars(audit.facts(result.get("audit"))),
             datasets=result.get("datasets") or [],
             plan=view.settings(result.get("plan")),
-            estimates=view.estimates(result.get("plan")),
+            memory=memory.facts(result),
             settings=_settings(result["spec"]),
             merge=view.merge_facts(result.get("merge")),
+            merge_sentence=view.merge_sentence(result.get("merge")),
+            took=words.duration(sum((result.get("timings") or {}).values())),
             timings=_bars(result.get("timings") or {}),
             versions=result.get("versions") or {},
             model=result.get("model") or {},

@@ -21,7 +21,7 @@ from rich.table import Table
 from rich.text import Text
 
 from job.report import words
-from job.report.progress import Clock, Event, Transfer, event_lines, follow
+from job.report.progress import Clock, Event, Transfer, event_lines, follow, is_stop
 
 STYLES = {"warning": "yellow", "failed": "bold red", "done": "bold green"}
 
@@ -86,7 +86,9 @@ class Panel:
             follow(self._transfers, event, self._clock())
         elif kind == "step":
             self._step = event
-            self._losses.append(event["loss"] if words.finite(event["loss"]) else math.nan)
+            self._losses += _losses([event])
+        elif kind == "resumed":
+            self._losses, self._eval = _losses(event["history"]), list(event["evals"])
         elif kind == "eval":
             self._eval.append(event)
         elif kind == "log":
@@ -122,7 +124,8 @@ class Panel:
             if self._outcome:
                 lines = event_lines(self._outcome) or ["done"]
                 text = words.printable("\n".join(lines))
-                parts += [Text(), Text(text, style=STYLES[self._outcome["event"]])]
+                kind = "warning" if is_stop(self._outcome) else self._outcome["event"]
+                parts += [Text(), Text(text, style=STYLES[kind])]
             elif self._log:
                 parts += [Text(), _line(self._log, "dim")]
             return Box(Group(*parts), title="finetune-job", title_align="left", padding=(0, 1))
@@ -138,7 +141,7 @@ class Panel:
             last = phase is self._phases[-1]
             mark, style = ("✓", "green") if phase.ended is not None else ("▸", "bold cyan")
             if last and failed:
-                mark, style = "✗", "red"
+                mark, style = ("■", "yellow") if is_stop(self._outcome) else ("✗", "red")
             seconds = (self._clock() if phase.ended is None else phase.ended) - phase.began
             table.add_row(
                 Text(mark, style=style),
@@ -178,8 +181,8 @@ class Panel:
             parts.append(f"{words.count(event['tokens_per_second'])} tok/s")
         if event.get("learning_rate") is not None:
             parts.append(f"lr {event['learning_rate']:.1e}")
-        if event.get("memory_gb"):
-            parts.append(f"memory {event['memory_gb']:.1f} GB")
+        if event.get("memory_bytes"):
+            parts.append(f"memory {words.size(event['memory_bytes'])}")
         if event.get("eta_seconds") is not None and event["step"] < event["of"]:
             parts.append(f"ETA {words.duration(event['eta_seconds'])}")
         return Text(" · ".join(parts))
@@ -203,6 +206,10 @@ class Panel:
             )
             table.add_row(_line(transfer.what, ""), bar, amount + rate)
         return table
+
+
+def _losses(steps: list[Event]) -> list[float]:
+    return [step["loss"] if words.finite(step["loss"]) else math.nan for step in steps]
 
 
 def _grid() -> Table:

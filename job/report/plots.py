@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from job.report import words
+from job.report import view, words
 
 # The colours of page.css in light. Training, held-out and the rest are told apart also by people
 # who do not see red and green (Okabe and Ito 2008), and by line style and marker.
@@ -50,15 +50,15 @@ def draw_plots(training: dict[str, Any]) -> list[Plot]:
         training: the result's "training": "history" of {"step", "loss", "learning_rate",
             "tokens_per_second", "memory_bytes"}; optionally "evals" of {"step", "loss"}, else
             "eval_loss_before" and "eval_loss_after" are drawn at the first and last step;
-            "best_step" and "resumed_from" are marked.
+            the lowest of "evals" and "resumed_from" are marked.
     """
     history = [point for point in training.get("history") or [] if words.finite(point.get("loss"))]
     if not history:
         return []
     resumed = training.get("resumed_from")
-    evals = eval_points(training)
+    evals, best = eval_points(training), view.best_evaluation(training)
     loss: list[Panel] = [
-        lambda axes: _draw_losses(axes, history, evals, training.get("best_step")),
+        lambda axes: _draw_losses(axes, history, evals, best["step"] if best else None),
         lambda axes: _draw_rates(axes, history),
     ]
     plots = [_plot("loss", "Loss and learning rate", loss, [3.4, 1], resumed)]
@@ -115,13 +115,14 @@ def _figure(panels: list[Panel], heights: list[float], resumed: int | None, widt
         if resumed:
             axes.axvline(resumed + 0.5, color=CALM, linewidth=1, linestyle=(0, (2, 3)))
     if resumed:
+        late = resumed > sum(grid[0].get_xlim()) / 2
         grid[0].annotate(
             f"resumed after step {resumed}",
-            (resumed + 0.5, 1),
+            (resumed + 0.5, 0),
             xycoords=("data", "axes fraction"),
-            xytext=(4, -2),
+            xytext=(-4 if late else 4, 2),
             textcoords="offset points",
-            va="top",
+            ha="right" if late else "left",
             fontsize=9,
             color=FAINT,
         )
@@ -173,7 +174,7 @@ def _draw_losses(axes: Any, history: list[Any], evals: list[Any], best: int | No
         if best in at:
             lowest = (best, values[at.index(best)])
             axes.plot(*lowest, "o", ms=13, mfc="none", mec=HELD, mew=1.4, label="best")
-    axes.legend(frameon=False, labelcolor=INK, fontsize=10, loc="upper right")
+    axes.legend(frameon=False, labelcolor=INK, fontsize=10, loc="best")
     return "loss (nats per token)"
 
 

@@ -185,6 +185,8 @@ def event_lines(event: Event) -> list[str]:
         return audit_lines(event["audit"])
     elif kind == "eval":
         text = f"held-out loss {words.loss(event['loss'])} at step {event['step']}"
+        if words.finite(event.get("accuracy")):
+            text += f", {words.share(event['accuracy'], 1)} of the next tokens right"
     elif kind == "resumed":
         text = f"going on after step {event['step']}"
     elif kind == "mirrored":
@@ -193,16 +195,21 @@ def event_lines(event: Event) -> list[str]:
         text = sample_line(event)
     elif kind in ("warning", "failed"):
         problems = [f"  - {problem}" for problem in event.get("problems") or []]
-        text = "\n".join([f"{kind.upper()}: {message}", *problems])
+        name = "STOPPED" if is_stop(event) else kind.upper()
+        text = "\n".join([f"{name}: {message}", *problems])
     else:
         text = message  # events that are only for programs have none
     return text.splitlines()
 
 
+def is_stop(event: Event) -> bool:
+    """Whether a run ended by a signal or its budget, with all of it kept, and not by a failure."""
+    return event["event"] == "failed" and event.get("exit_code") == 75
+
+
 def plan_lines(settings: dict[str, Any]) -> list[str]:
-    """Each setting that was chosen for the person, with its reason; not the plan's estimates."""
+    """Each setting that was chosen for the person, with its reason."""
     return [
         f"plan  {name} = {words.number(setting['value'])}  ({setting['reason']})"
         for name, setting in settings.items()
-        if "value" in setting
     ]

@@ -7,18 +7,9 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
-from job.report import languages, words
-from job.report.advice import ADVICE
+from job.report import words
 
 Result = dict[str, Any]
-
-
-class Tile(NamedTuple):
-    """One key number of the page."""
-
-    label: str
-    value: str
-    note: str = ""
 
 
 class Headline(NamedTuple):
@@ -40,44 +31,70 @@ def headline(result: Result) -> Headline:
             "Stopped" if stopped else "Failed",
             f"{'Stopped' if stopped else 'Failed'} in the phase “{failure['phase']}”",
         )
-    training = result.get("training") or {}
-    before, after = training.get("eval_loss_before"), training.get("eval_loss_after")
+    known = training(result)
+    before, after = known.get("eval_loss_before"), known.get("eval_loss_after")
     if words.finite(before) and words.finite(after):
-        return _held_out(before, after, _best(training))
-    losses = words.change(training.get("loss_first"), training.get("loss_last"))
+        rows = ((result.get("audit") or {}).get("eval") or {}).get("rows")
+        measured = (
+            f"Measured on {words.count(rows) if rows else 'the'} rows that were not trained on"
+        )
+        return _held_out(before, after, f"{measured}; lower is better.{_best(known)}")
+    losses = words.change(known.get("loss_first"), known.get("loss_last"))
     return Headline(
         "good",
         "Finished",
         f"Training loss {losses}",
-        "No rows were held out, so this does not tell learning from learning by heart. "
-        "JOB_EVAL_FRACTION=0.05 would.",
+        "No rows were held out, so this does not tell learning from learning by heart.",
     )
+
+
+def training(result: Result) -> Result:
+    """What is known of the training; of one that did not end, from its steps and evaluations."""
+    found = dict(result.get("training") or {})
+    history, evals = found.get("history") or [], found.get("evals") or []
+    if history:
+        first, last = history[0], history[-1]
+        ends = {"loss_first": first["loss"], "loss_last": last["loss"], "steps": last["step"]}
+        found = ends | found
+    if evals:
+        later = evals[-1] if len(evals) > 1 else {}
+        for key in ("loss", "accuracy"):
+            found.setdefault(f"eval_{key}_before", evals[0].get(key))
+            found.setdefault(f"eval_{key}_after", later.get(key))
+    return found
+
+
+def best_evaluation(training: Result) -> Result | None:
+    """The evaluation with the lowest loss, also of a training that did not end; None of one."""
+    evals = [point for point in training.get("evals") or [] if words.finite(point.get("loss"))]
+    return min(evals, key=lambda point: float(point["loss"])) if len(evals) > 1 else None
 
 
 def _best(training: Result) -> str:
     """Where the held-out loss was lowest, if not at the end; else ""."""
-    best, evals = training.get("best_step"), training.get("evals") or []
-    lowest = next((point["loss"] for point in evals if point["step"] == best), None)
-    if lowest is None or best == evals[-1]["step"]:
+    best = best_evaluation(training)
+    if best is None or best["step"] == training["evals"][-1]["step"]:
         return ""
-    return f" It was lowest after step {best}: {words.loss(lowest)}; what is published is the last."
+    return (
+        f" It was lowest after step {best['step']}: {words.loss(best['loss'])}; "
+        "what is published is the last."
+    )
 
 
-def _held_out(before: float, after: float, best: str) -> Headline:
+def _held_out(before: float, after: float, note: str) -> Headline:
     losses = words.change(before, after)
     if after < before:
         return Headline(
             "good",
             "Finished",
             f"Held-out loss fell by {words.share(before - after, before)}: {losses}",
-            f"Measured on rows that were not trained on.{best}",
+            note,
         )
     return Headline(
         "warn",
         "Finished, look closer",
         f"Held-out loss did not fall: {losses}",
-        "On rows it had not seen the model got no better. Fewer steps or a lower learning rate "
-        "are the first things to try.",
+        note,
     )
 
 
@@ -114,87 +131,16 @@ def model_uri(result: Result) -> str:
     return str((result.get("model") or {}).get("uri") or result["spec"].get("model") or "model")
 
 
-def tiles(result: Result) -> list[Tile]:
-    """The key numbers, those that are known."""
-    training = result.get("training") or {}
-    found = [
-        *_loss_tiles(training),
-        *_language_tile(result),
-        *_work_tiles(training),
-        *_time_tiles(result, training),
-        _memory_tile(result),
-    ]
-    return [tile for tile in found if tile.value]
-
-
-def _loss_tiles(training: Result) -> list[Tile]:
-    found = []
-    if training.get("loss_first") is not None:
-        losses = words.change(training["loss_first"], training.get("loss_last"))
-        found.append(Tile("Training loss", losses, "first → last step"))
-    before, after = training.get("eval_loss_before"), training.get("eval_loss_after")
-    if before is not None:
-        found.append(Tile("Held-out loss", words.change(before, after), "before → after"))
-        found.append(
-            Tile("Perplexity", words.perplexities(before, after), "held out, before → after")
-        )
-    right, then = training.get("eval_accuracy_before"), training.get("eval_accuracy_after")
-    if words.finite(right):
-        ends = [words.share(value, 1) for value in (right, then) if words.finite(value)]
-        shares = "\u00a0→\u00a0".join(ends)
-        found.append(Tile("Next token right", shares, "held out, before → after"))
-    return found
-
-
-def _work_tiles(training: Result) -> list[Tile]:
-    steps, tokens, epochs = (training.get(key) for key in ("steps", "tokens", "epochs"))
-    if not steps:
-        return []
-    planned = training.get("planned_steps") or steps
-    notes = [
-        f"shortened from {words.count(planned)} to fit the budget" if steps < planned else "",
-        f"{words.count(tokens)} tokens" if tokens else "",
-        f"{words.number(float(epochs))} epochs" if epochs else "",
-    ]
-    return [Tile("Optimizer steps", words.count(steps), _and(notes))]
-
-
-def _time_tiles(result: Result, training: Result) -> list[Tile]:
-    total = sum((result.get("timings") or {}).values())
-    tokens, seconds = training.get("tokens"), training.get("seconds")
-    if training.get("resumed_from"):  # the phases are those of the last start alone
-        total = 0
-    if not seconds:
-        return [Tile("Time in all", words.duration(total), "all phases")] if total else []
-    notes = [
-        f"{words.count(tokens / seconds)} tokens/s" if tokens else "",
-        f"{words.duration(total)} in all phases" if total else "",
-    ]
-    return [Tile("Training time", words.duration(seconds), _and(notes))]
-
-
-def _and(notes: list[str]) -> str:
-    return ", ".join(note for note in notes if note)
-
-
-def _memory_tile(result: Result) -> Tile:
-    memory = (result.get("device") or {}).get("memory_gb")
-    peak = (result.get("training") or {}).get("peak_memory_bytes")
-    of = f"of {memory:.0f} GB" if memory else ""
-    return Tile("Peak memory", words.size(peak) if peak else "", of)
-
-
-def _language_tile(result: Result) -> list[Tile]:
-    shares = languages.shares(result.get("samples") or [])
-    if not shares:
-        return []
-    counts = [f"{right}\u00a0of\u00a0{of}" for right, of in shares.values()]
-    return [Tile("Reasons in the language asked", " → ".join(counts), " → ".join(shares))]
-
-
-def first_step(failure: Result) -> str:
-    """What to do first: what the failure says itself, else the advice for its exit code."""
-    return str(failure.get("advice") or ADVICE.get(failure["exit_code"], ""))
+def merge_sentence(merge: Result | None) -> str:
+    """What the verification came to: "" where nothing was merged."""
+    found = merge or {}
+    if not words.finite(found.get("relative_error")) or not words.finite(found.get("tolerance")):
+        return ""
+    off, allowed = (words.share(found[key], 1) for key in ("relative_error", "tolerance"))
+    return (
+        f"A fresh process loaded them and held their logits against base + adapter: {off} off, "
+        f"{allowed} are allowed."
+    )
 
 
 def merge_facts(merge: Result | None) -> list[tuple[str, str]]:
@@ -228,14 +174,7 @@ def settings(plan: Result | None) -> list[tuple[str, str, str]]:
     return [
         (name, words.number(setting["value"]), str(setting.get("reason") or ""))
         for name, setting in (plan or {}).items()
-        if "value" in setting
     ]
-
-
-def estimates(plan: Result | None) -> list[tuple[str, str]]:
-    """What the plan expected to need, as (what, size)."""
-    found = (plan or {}).get("estimates") or {}
-    return [(name.replace("_", " "), words.size(size)) for name, size in found.items() if size]
 
 
 def places(base: str, save: str) -> list[tuple[str, str]]:

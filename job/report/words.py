@@ -7,7 +7,6 @@ import math
 import re
 from collections.abc import Sequence
 from typing import Any, TypeGuard
-from urllib.parse import urlsplit
 
 BARS = "▁▂▃▄▅▆▇█"
 # Control characters move a terminal's cursor or hide text; model output and file names may
@@ -38,13 +37,9 @@ def change(before: Any, after: Any) -> str:
     return f"{loss(before)}\u00a0→\u00a0{loss(after)}"
 
 
-def perplexities(before: Any, after: Any) -> str:
-    """e to the power of two losses: "19.2 → 8.20"."""
-
-    def one(value: Any) -> str:
-        return f"{math.exp(value):.3g}" if finite(value) and value < 50 else "–"
-
-    return f"{one(before)}\u00a0→\u00a0{one(after)}"
+def perplexity(value: Any) -> str:
+    """e to the power of a loss: "19.2"."""
+    return f"{math.exp(value):.3g}" if finite(value) and value < 50 else "–"
 
 
 def count(value: float) -> str:
@@ -146,7 +141,7 @@ def public_name(uri: str) -> str:
     if uri.startswith("s3://"):
         return "a private S3 bucket"
     if uri.startswith("https://"):
-        return f"a file from {urlsplit(uri).hostname}"
+        return "a file on the web"
     return "a local folder"
 
 

@@ -52,6 +52,8 @@ class ModelFacts:
         files: name and size of every file that will be fetched.
         is_local: the model is a folder here and is used in place.
         remote: the same files with what else their store tells about them.
+        licence: `license`, `license_name` and `license_link` of its card on the Hub, as far as
+            there; a name that the Hub has taken once, it takes again.
     """
 
     uri: str
@@ -61,6 +63,7 @@ class ModelFacts:
     files: tuple[tuple[str, int], ...]
     is_local: bool
     remote: tuple[RemoteFile, ...] = field(default=(), repr=False)
+    licence: dict[str, Any] = field(default_factory=dict)
 
     def without_weights(self) -> ModelFacts:
         """The same model as its config, tokenizer and chat template alone."""

@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from huggingface_hub import HfApi, get_hf_file_metadata, hf_hub_download, hf_hub_url
 from huggingface_hub.utils import logging as hub_logging
@@ -37,8 +37,17 @@ if TYPE_CHECKING:
     from job.events import Progress
     from job.spec import ModelRef, Source
 
+LICENCE = ("license", "license_name", "license_link")
 TIMEOUT = 15.0  # seconds for one answer about a repository; downloads have the client's 10 s
 hub_logging.set_verbosity_error()  # its warnings print download URLs with their signatures
+
+
+class Look(NamedTuple):
+    """A repository's commit (40 hex digits) that the revision names, all files, card metadata."""
+
+    commit: str
+    files: tuple[RemoteFile, ...]
+    card: dict[str, Any]
 
 
 class Repository:
@@ -52,8 +61,8 @@ class Repository:
         self.token: str | bool = credentials.hf_token or False  # False: look for none elsewhere
         self.endpoint = credentials.hf_endpoint
 
-    def look(self) -> tuple[str, tuple[RemoteFile, ...]]:
-        """The commit (40 hex digits) that the revision names now, and all files."""
+    def look(self) -> Look:
+        """What is there now."""
         api = HfApi(endpoint=self.endpoint, token=self.token)
         info = self._patiently(
             lambda: api.repo_info(
@@ -70,7 +79,8 @@ class Repository:
             )
             for sibling in info.siblings or []
         ]
-        return str(info.sha), tuple(files)
+        card = info.card_data.to_dict() if info.card_data else {}
+        return Look(str(info.sha), tuple(files), card)
 
     def read(self, commit: str, name: str) -> bytes:
         """A small file's content."""
@@ -158,12 +168,13 @@ def model_facts(ref: ModelRef, credentials: Credentials) -> ModelFacts:
     """As job.sources.model_facts; the revision becomes a commit here."""
     where = f"JOB_MODEL {ref.uri}"
     repository = Repository("model", ref.uri, ref.revision, credentials, where)
-    commit, files = repository.look()
+    commit, files, card = repository.look()
     layout = read_layout(files, partial(repository.read, commit), where)
     sizes = tuple((file.name, file.size) for file in layout.files)
     return ModelFacts(
-        ref.uri, commit, layout.config, layout.weight_bytes, sizes, False, layout.files
-    )
+        ref.uri, commit, layout.config, layout.weight_bytes, sizes, False, layout.files,
+        licence={key: card[key] for key in LICENCE if card.get(key)},
+    )  # fmt: skip
 
 
 def fetch_model(
@@ -182,7 +193,7 @@ def resolve_dataset(source: Source, credentials: Credentials) -> ResolvedDataset
     """As job.sources.resolve_dataset."""
     where = f"Dataset {source.uri}"
     repository = Repository("dataset", source.uri, source.revision, credentials, where)
-    commit, files = repository.look()
+    commit, files, _ = repository.look()
     by_name = {file.name: file for file in files}
     readme = None
     if "README.md" in by_name:

@@ -90,17 +90,17 @@ def train(channel: Channel, request: dict[str, Any]) -> None:
     steps = trainer.args.max_steps
     meter.loaded()
 
-    message = f"{steps} steps of {spec.batch_size} rows, {trainable:,} trainable parameters"
-    channel.emit("phase", phase="train", message=message)
     keeper = Keeper(out / FOLDER, request["run"], spec.checkpoint_minutes, channel)
     keeper.meter = meter
     if resume:
         keeper.resume(resume)
     else:
-        keeper.evaluated(evaluate.evaluate(trainer, 0, channel))
+        look(trainer, 0, "before", keeper, channel)
+    message = f"{steps} steps of {spec.batch_size} rows, {trainable:,} trainable parameters"
+    channel.emit("phase", phase="train", message=message)
     meter.start()
     result = fit.fit(trainer, rows, channel, keeper, resume)
-    keeper.evaluated(evaluate.evaluate(trainer, meter.steps, channel))
+    look(trainer, meter.steps, "after", keeper, channel)
     result |= {
         "trainable_parameters": trainable,
         **evaluate.summary(keeper.evals),
@@ -115,6 +115,16 @@ def train(channel: Channel, request: dict[str, Any]) -> None:
         channel.emit("phase", phase="merge", message="merging into 16-bit weights")
         merge.save_merged(model, tokenizer, out / "merged")
         channel.emit("artifact", part="merged")
+
+
+def look(trainer: Any, step: int, when: str, keeper: Any, channel: Channel) -> None:
+    """Evaluate, if there are held-out rows; said before, since no step is done meanwhile."""
+    from job.train.evaluate import evaluate
+
+    if trainer.eval_dataset is not None:
+        message = f"evaluating on {len(trainer.eval_dataset)} held-out rows {when} training"
+        channel.emit("phase", phase="train", message=message)
+    keeper.evaluated(evaluate(trainer, step, channel))
 
 
 if __name__ == "__main__":

@@ -14,14 +14,14 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from job.budget import Meter, warped
+from job.budget import SKIPPED, Meter, warped
 from job.channel import Channel
 from job.data.mask.encode import IGNORED
 from job.errors import Diverged, InternalError, SpecError, Stopped
 from job.spec import JobSpec
 from job.train.checkpoint import Keeper, load_finished
 from job.train.data import Rows
-from job.train.evaluate import evaluate, steps_between
+from job.train.evaluate import by_row, evaluate, steps_between
 from job.train.merge import peak_memory
 
 
@@ -51,7 +51,7 @@ def make_trainer(
     """An SFTTrainer for these rows, in their order. It writes and reports nothing by itself."""
     import torch
     from transformers import DataCollatorForSeq2Seq
-    from trl import SFTConfig, SFTTrainer
+    from trl import SFTConfig
 
     from job.train.gptoss import PackedGptOss
     from job.train.packed import packed_trainer
@@ -102,7 +102,7 @@ def make_trainer(
         if plan["experts"]:
             engine = partial(PackedGptOss, grouped=plan["expert_products"] == "grouped")
         return packed_trainer(plan["packing"], engine, collator, **options)
-    return SFTTrainer(**options, data_collator=collator)
+    return by_row()(**options, data_collator=collator)
 
 
 def fit(
@@ -162,6 +162,12 @@ def shorten(trainer: Any, meter: Meter) -> None:
     ]
 
 
+def _pace(taken: list[float]) -> float:
+    """Seconds of a step: the mean of all but the first, in which kernels are compiled."""
+    counted = taken[SKIPPED:] or taken[-1:]
+    return sum(counted) / len(counted)
+
+
 def _watcher(trainer: Any, channel: Channel, keeper: Keeper, stop: StopFlag, meter: Meter) -> Any:
     """A callback that reports each step, has it kept, stops, and fails on numbers that are none."""
     from transformers import TrainerCallback
@@ -176,6 +182,7 @@ def _watcher(trainer: Any, channel: Channel, keeper: Keeper, stop: StopFlag, met
         def __init__(self) -> None:
             self.clock = time.monotonic()
             self.tokens = 0
+            self.taken: list[float] = []  # seconds of each step
 
         def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
             self.clock, self.tokens = time.monotonic(), state.num_input_tokens_seen
@@ -208,7 +215,10 @@ def _watcher(trainer: Any, channel: Channel, keeper: Keeper, stop: StopFlag, met
             }
             if (memory := peak_memory()) is not None:
                 point["memory_bytes"] = memory
-            eta = elapsed * (meter.steps - state.global_step)
+            self.taken.append(elapsed)
+            looks = sum(state.global_step < look < meter.steps for look in between)
+            eta = _pace(self.taken) * (meter.steps - state.global_step)
+            eta += looks * getattr(trainer, "look_seconds", 0.0)
             channel.emit("step", **point, of=meter.steps, eta_seconds=round(eta))
             keeper.history.append(point)
             try:

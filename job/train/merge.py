@@ -17,6 +17,7 @@ def save_adapter(model: Any, tokenizer: Any, folder: Path, base: dict[str, str |
             the local folder it loaded from, which means nothing to whoever loads the adapter.
     """
     model.save_pretrained(folder)
+    (folder / "README.md").unlink(missing_ok=True)  # PEFT's card names that folder too
     tokenizer.save_pretrained(folder)
     config = folder / "adapter_config.json"
     content = json.loads(config.read_text(encoding="utf-8"))

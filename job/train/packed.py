@@ -94,13 +94,13 @@ def packed_trainer(limit: int, engine: Callable[[Any], Any], pad: Any, **options
         pad: the collator of evaluations that the engine leaves to the trainer.
         options: what SFTTrainer takes.
     """
-    from trl import SFTTrainer
+    from job.train.evaluate import by_row
 
     def collate(rows: list[dict[str, Any]]) -> dict[str, Any]:
         """A mapping without labels, so that nobody else counts or moves anything."""
         return {"step": pack_step(rows, limit)}
 
-    class PackedTrainer(SFTTrainer):  # type: ignore[misc]
+    class PackedTrainer(by_row()):  # type: ignore[misc]
         def __init__(self) -> None:
             super().__init__(data_collator=collate, **options)
             self.packed = engine(self.model)

@@ -199,7 +199,13 @@ def done() -> dict[str, Any]:
         "run": "run-3fa94c01b2d7",
         "status": "done",
         "spec": spec(),
-        "model": {"uri": "hf://unsloth/gpt-oss-20b", "revision": "d" * 40, "type": "gpt_oss"},
+        "model": {
+            "uri": "hf://unsloth/gpt-oss-20b",
+            "revision": "d" * 40,
+            "type": "gpt_oss",
+            "licence": {"license": "apache-2.0"},
+            "stored": "mxfp4",
+        },
         "datasets": [
             {
                 "uri": "hf://HuggingFaceH4/Multilingual-Thinking?format=multilingual-thinking",
@@ -222,10 +228,20 @@ def done() -> dict[str, Any]:
             "precision": {"value": "native", "reason": "the checkpoint is stored as MXFP4"},
             "micro_batch_size": {"value": 4, "reason": "16 sequences a step, 4 fit the 79 GB card"},
             "packing": {"value": False, "reason": "one sequence a row"},
-            "estimates": {"weights": 13_800_000_000, "activations": 9_100_000_000, "reserve": 0},
+        },
+        "estimates": {
+            "weights": 24_250_000_000,
+            "adapter": 369_819_648,
+            "gradients": 369_819_648,
+            "optimizer": 184_909_824,
+            "activations": 14_500_000_000,
+            "logits": 0,
+            "reserve": 2_147_483_648,
+            "results": 28_000_000_000,
         },
         "training": {
             "steps": 60,
+            "planned_steps": 60,
             "epochs": 10.55,
             "loss_first": points[0]["loss"],
             "loss_last": points[-1]["loss"],
@@ -307,15 +323,13 @@ def failed() -> dict[str, Any]:
 
 
 def out_of_memory() -> dict[str, Any]:
-    """A run that trained for a while and then failed."""
+    """A run that trained for a while and then failed: of its training there are only events."""
     result = done()
     training = result["training"]
-    training.update(steps=21, history=training["history"][:21], eval_loss_after=None)
-    training.update(loss_last=training["history"][-1]["loss"], seconds=330.0)
+    steps = [point | {"of": 60, "eta_seconds": 600} for point in training["history"][:21]]
     result.update(
         status="failed",
-        merge=None,
-        files=[],
+        training={"history": steps, "evals": training["evals"][:2]},
         timings={"preflight": 1.4, "fetch": 73.0, "data": 4.2, "train": 330.0},
         failure={
             "exit_code": 81,
@@ -326,6 +340,20 @@ def out_of_memory() -> dict[str, Any]:
             "problems": [],
         },
     )
-    for sample in result["samples"]:
-        sample["after"] = None
+    for part in ("merge", "files", "samples"):
+        del result[part]
     return result
+
+
+def stopped() -> dict[str, Any]:
+    """A run that a signal stopped while it trained."""
+    return out_of_memory() | {
+        "failure": {
+            "exit_code": 75,
+            "code": "stopped",
+            "phase": "train",
+            "retryable": True,
+            "message": "Stopped by a signal after step 21 of 60, which is kept.",
+            "problems": [],
+        }
+    }

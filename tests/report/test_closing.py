@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from job.report import summary
+from job.report import fit, summary
 from tests.report import sample
 
 S3 = "s3://models/tuned/run-3fa94c01b2d7/receipt.json"
@@ -52,6 +52,7 @@ def test_a_failure_tells_where_why_and_what_to_do_first() -> None:
     assert "Failed in the phase 'data' after 1m14s, exit code 65: 1 of 96 rows" in text
     assert "  - notes.jsonl row 17" in text
     assert "  first         Look at the rows named above" in text
+    assert "  report        /work/run-3fa94c01b2d7/report/index.html\n" in text
     assert "receipt" not in text
 
 
@@ -60,3 +61,14 @@ def test_a_run_that_was_stopped_is_not_called_failed() -> None:
     result["failure"].update(exit_code=75, phase="train", message="Stopped by a signal.")
     assert "Stopped in the phase 'train'" in summary(result, [])
     assert "Failed" not in summary(result, [])
+
+
+def test_on_a_narrow_terminal_words_and_places_stay_whole() -> None:
+    text = fit(summary(sample.done(), [S3]), 60)
+    assert "\n                s3://models/tuned/run-3fa94c01b2d7/receipt.json\n" in text
+    assert (
+        "  time          preflight 1.4s, fetch 1m13s, data 4.2s,\n"
+        "                train 15m41s, merge 1m28s, verify 1m02s,\n"
+        "                publish 2m00s\n"
+    ) in text
+    assert fit("", 60) == ""

@@ -13,7 +13,7 @@ import pytest
 
 from job.errors import ERRORS
 from job.report import write_report
-from job.report.advice import ADVICE
+from job.report.advice import ADVICE, next_steps
 from job.report.page import render_page
 from tests.report import sample
 
@@ -104,13 +104,14 @@ def test_a_finished_run_is_understood_from_the_top() -> None:
         "15m41s",
         "64 % of them trained on",
         "Answers that reason in the language asked for: 0 of 1 before, 1 of 1 after.",
-        "19.2 → 8.2",
+        "perplexity 19.2 → 8.2",
+        "Best evaluation 2.098 held-out loss after step 40",
         "Next token right 44 % → 55 %",
         "540 tokens/s, 21m29s in all phases",
         "2 rows longer than max_seq_length",
         "row 17: 5,120 tokens",
         "the checkpoint is stored as MXFP4",
-        "13.8 GB",
+        "39.7 GB without the reserve, 3.3 % more",
         "2 of 2 (first 32 tokens)",
         "s3://models/tuned/run-3fa94c01b2d7/receipt.json",
         "hf://acme/gpt-oss-thinks-lora",
@@ -189,7 +190,7 @@ def test_a_failed_run_tells_reason_code_phase_and_what_to_do_first() -> None:
         "notes.jsonl row 17, column messages: the last turn has no content",
         "What to do first",
         "python entrypoint.py check",
-        "exit code 65 (data)",
+        "Phase data · after 1m14s · exit code 65 (data)",
         "starting it again unchanged will not help",
     ):
         assert fact in text
@@ -202,12 +203,13 @@ def test_a_run_that_failed_in_training_shows_what_it_had(tmp_path: Path) -> None
         "loss.png",
         "speed.png",
         "result.json",
-        "samples.json",
         "data.json",
     }
     text = Page((tmp_path / "index.html").read_text(encoding="utf-8")).text
     assert "Halve JOB_MAX_SEQ_LENGTH" in text
-    assert "2.953 → –" in text
+    assert "2.953 → 2.310 before → after step 20" in text
+    assert "Optimizer steps 21 of 60 planned" in text
+    assert "What to do next" not in text
     assert "receipt.json" not in text
 
 
@@ -237,6 +239,27 @@ def test_a_run_without_held_out_rows_says_what_that_means() -> None:
     text = page(result).text
     assert "Training loss 3.396 → 1.777" in text
     assert "No rows were held out" in text
+
+
+def test_what_to_do_next_follows_from_the_numbers() -> None:
+    result = sample.done()
+    steps = next_steps(result)
+    assert "the card in `merged/`" in steps[0]
+    assert steps[1:] == [
+        "Held-out loss rose again after step 40: `JOB_MAX_STEPS=40` ends about there."
+    ]
+    result["spec"].update(save="lora", sample_tokens=128)
+    result["training"]["evals"][-1]["loss"] = 1.9
+    result["samples"][0]["after"]["stop"] = "length"
+    steps = next_steps(result)
+    assert "the card in `adapter/`" in steps[0]
+    assert steps[1:] == [
+        "Held-out loss was still falling at the end: `JOB_MAX_STEPS=120` may lower it further.",
+        "Answers cut at the token limit: 1 of 2. `JOB_SAMPLE_TOKENS=256` shows more of them.",
+    ]
+    result["training"]["evals"] = []
+    assert "JOB_EVAL_FRACTION=0.05" in next_steps(result)[1]
+    assert next_steps(sample.failed()) == []
 
 
 def test_a_held_out_loss_that_rose_is_not_called_a_success() -> None:

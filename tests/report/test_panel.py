@@ -9,6 +9,7 @@ import pytest
 from rich.cells import cell_len
 from rich.console import Console
 
+from job.report import words
 from job.report.panel import Panel
 from tests.report import sample
 
@@ -45,7 +46,7 @@ def train(screen: Screen, steps: int = 60) -> None:
     screen.send("phase", phase="train", message="60 steps of 16 rows")
     screen.send("eval", step=0, loss=2.953)
     for point in sample.history(60)[:steps]:
-        screen.send("step", **point, of=60, eta_seconds=190, memory_gb=38.4)
+        screen.send("step", **point, of=60, eta_seconds=190)
 
 
 def test_the_panel_shows_phases_steps_losses_speed_and_eta(screen: Screen) -> None:
@@ -89,6 +90,26 @@ def test_a_failure_marks_its_phase_and_tells_its_reason(screen: Screen) -> None:
     assert "✗ publish" in picture
     assert "The bucket refused." in picture
     assert "403 on PutObject" in picture
+
+
+def test_a_stop_is_not_called_a_failure(screen: Screen) -> None:
+    screen.send("phase", phase="train", message="60 steps")
+    screen.send("failed", message="Stopped by a signal after step 4.", exit_code=75)
+    picture = screen.picture()
+    assert "■ train" in picture
+    assert "STOPPED: Stopped by a signal" in picture
+    assert "FAILED" not in picture
+
+
+def test_a_resumed_run_shows_the_losses_of_its_earlier_starts(screen: Screen) -> None:
+    history = sample.history(60)
+    screen.send("phase", phase="train", message="60 steps")
+    screen.send("resumed", step=40, history=history[:40], evals=[{"step": 0, "loss": 2.953}])
+    screen.send("step", **history[40], of=60, eta_seconds=90)
+    picture = screen.picture()
+    assert "held-out 2.953" in picture
+    bars = words.sparkline([point["loss"] for point in history[:41]], screen.width - 40)
+    assert bars in picture
 
 
 def test_text_from_outside_is_neither_markup_nor_control(screen: Screen) -> None:

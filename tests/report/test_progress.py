@@ -90,7 +90,7 @@ def test_phases_plans_warnings_and_failures_are_announced(lines: Lines) -> None:
     lines.send("phase", phase="fetch", message="one model, one dataset")
     lines.send("plan", settings=sample.done()["plan"])
     lines.send("warning", message="2 rows dropped")
-    lines.send("eval", step=60, loss=2.104)
+    lines.send("eval", step=60, loss=2.104, accuracy=0.5527)
     lines.send("failed", message="The bucket refused.", problems=["403 on PutObject"])
     assert [line[10:] for line in lines.printed] == [
         "== fetch: one model, one dataset",
@@ -98,7 +98,7 @@ def test_phases_plans_warnings_and_failures_are_announced(lines: Lines) -> None:
         "plan  micro_batch_size = 4  (16 sequences a step, 4 fit the 79 GB card)",
         "plan  packing = no  (one sequence a row)",
         "WARNING: 2 rows dropped",
-        "held-out loss 2.104 at step 60",
+        "held-out loss 2.104 at step 60, 55 % of the next tokens right",
         "FAILED: The bucket refused.",
         "  - 403 on PutObject",
     ]

@@ -65,6 +65,15 @@ def test_a_model_comes_at_its_commit_with_only_what_is_needed(hub: HubDouble, tm
     assert watch.calls[-1] == ("model", fetched.size, fetched.size)
 
 
+def test_a_model_tells_the_licence_of_its_card(hub: HubDouble):
+    front = b"---\nlicense: other\nlicense_name: own\nlicense_link: LICENSE\ntags: [a]\n---\n"
+    hub.add_repo("models", "org/name", {**model_files(), "README.md": front})
+    hub.add_repo("models", "org/bare", model_files())
+    licence = {"license": "other", "license_name": "own", "license_link": "LICENSE"}
+    assert model_facts(model("org/name"), as_user(hub)).licence == licence
+    assert model_facts(model("org/bare"), as_user(hub)).licence == {}
+
+
 def test_main_may_move_between_the_look_and_the_download(hub: HubDouble, tmp_path: Path):
     first = hub.add_repo("models", "org/name", model_files())
     ref = model("org/name")

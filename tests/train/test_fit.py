@@ -49,6 +49,17 @@ def state(step: int) -> Any:
     return SimpleNamespace(global_step=step, num_input_tokens_seen=100 * step)
 
 
+def test_the_eta_is_not_that_of_a_single_step(monkeypatch: pytest.MonkeyPatch) -> None:
+    listener, now = Listener(), [0.0]
+    monkeypatch.setattr("job.train.fit.time.monotonic", lambda: now[0])
+    look = watcher(listener)
+    for step, seconds in enumerate((40.0, 20.0, 1.0, 3.0, 2.0), start=1):
+        now[0] += seconds
+        look.on_log(BF16, state(step), None, GOOD)
+    # Of ten steps; in the first two, kernels are compiled.
+    assert [event["eta_seconds"] for event in listener.events] == [360, 160, 7, 12, 10]
+
+
 GOOD = {"loss": "1.5", "grad_norm": "0.2", "learning_rate": 1e-4}
 
 

@@ -77,18 +77,8 @@ def spec(folder: Path, **keys: Any) -> JobSpec:
     return job.model_copy(update=rate)
 
 
-def training(
-    folder: Path,
-    listener: Listener,
-    *,
-    resume: Path | None = None,
-    micro_batch: int = 2,
-    held_out: int = 3,
-    meter: Meter | None = None,
-    **keys: Any,
-) -> dict[str, Any]:
-    """From a fresh model to the result of `fit`, as the trainer process does it."""
-    job = spec(folder, **keys)
+def make_trainer(job: JobSpec, micro_batch: int = 2, held_out: int = 3) -> Any:
+    """The trainer of a fresh model, always the same for the same spec."""
     transformers.set_seed(job.seed)
     config = transformers.LlamaConfig(
         hidden_size=16,
@@ -113,7 +103,22 @@ def training(
     }
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(trl, "SFTTrainer", PlainLoss)
-        trainer = fit.make_trainer(job, plan, model, tokenizer, ordered(job, held_out))
+        return fit.make_trainer(job, plan, model, tokenizer, ordered(job, held_out))
+
+
+def training(
+    folder: Path,
+    listener: Listener,
+    *,
+    resume: Path | None = None,
+    micro_batch: int = 2,
+    held_out: int = 3,
+    meter: Meter | None = None,
+    **keys: Any,
+) -> dict[str, Any]:
+    """From a fresh model to the result of `fit`, as the trainer process does it."""
+    job = spec(folder, **keys)
+    trainer = make_trainer(job, micro_batch, held_out)
     keeper = Keeper(folder / "checkpoints", RUN, job.checkpoint_minutes, listener)
     keeper.meter = meter
     if resume:
@@ -124,7 +129,7 @@ def training(
         meter.start()
     result = fit.fit(trainer, ordered(job, held_out), listener, keeper, resume)
     result["weights"] = {
-        name: p.detach().clone() for name, p in model.named_parameters() if p.requires_grad
+        name: p.detach().clone() for name, p in trainer.model.named_parameters() if p.requires_grad
     }
     return result
 
