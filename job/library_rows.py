@@ -39,8 +39,9 @@ def rows_by_library(
         packed = Setting(False, f"{room / GIB:.1f} GiB hold no row of {longest} tokens")
     if spec.packing == "true" and not packed.value:
         raise SpecError(f"JOB_PACKING=true: {packed.reason}; allowed here: auto, false.")
-    if packed.value:
-        packed = Setting(limit, f"{packed.reason}; rows as long as memory allows")
+    if packed.value and gpu is not None:
+        there = f"{room / GIB:.1f} GiB are left for rows on the {gpu.name}"
+        packed = Setting(limit, f"{packed.reason}; {there}")
         micro = Setting(spec.batch_size, "a whole step, in packed rows")
         tokens = min(limit, spec.batch_size * longest)
     else:

@@ -111,7 +111,7 @@ def test_the_card_decides_the_plan_and_is_named(tmp_path, nvidia_smi):
         "memory_gb": 85.5,
         "driver": "570.133.20",
     }
-    assert "NVIDIA H100 80GB HBM3" in found.plan.micro_batch_size.reason
+    assert "NVIDIA H100 80GB HBM3" in found.plan.packing.reason
 
 
 def test_held_out_rows_are_looked_for_too(tmp_path):
