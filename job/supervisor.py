@@ -24,7 +24,8 @@ from job.clock import Clock
 from job.credentials import Credentials
 from job.errors import InternalError, JobError, OutOfResources, Stopped, UsageError
 from job.events import EventLog, clean
-from job.inputs import Datasets, fetch_base, fetch_datasets, fetch_tokenizer, find_base
+from job.log_mirror import LogMirror
+from job.materials import Materials
 from job.mirror import Mirror, find_checkpoint, remove_checkpoints
 from job.publish import Publisher
 from job.record import Record, describe
@@ -121,6 +122,11 @@ class Run:
         self.children = Children(
             spec, env, log, self.record, self.stages, self.mirror, self.signals, self.clock
         )
+        self.materials = Materials(
+            spec, self.folder, credentials, log, self.record, self.children, self.clock
+        )
+        self.logs = LogMirror(self.folder, spec.spec_hash, publisher.destinations, log)
+        log.about(spec.run_name, spec.spec_hash, self.clock.cost)
 
     def do(self) -> Outcome:
         """The story."""
@@ -138,9 +144,10 @@ class Run:
         self.publisher.acquire(workplace.owner(self.folder))
         if receipts := self.publisher.finished():
             return self.done(receipts)
+        self.logs.start()
 
         if not verified:
-            model = self.make_adapter(found) if found else self.find_base()
+            model = self.make_adapter(found) if found else self.materials.find_base()
             if "merged_16bit" in self.spec.save and "merged" not in self.record.artifacts:
                 self.children.merge(model.path)
             self.children.verify(model.path)
@@ -155,6 +162,7 @@ class Run:
         self.log.emit("done", message=f"{message}: {', '.join(receipts)}", receipts=receipts)
         self.attempts.end(None, self.log.phase)
         with self.signals.interruptible():
+            self.logs.finish()
             self.publisher.tidy()
         return Outcome("done", 0, self.log.phase, False, message, receipts, result or {})
 
@@ -194,11 +202,11 @@ class Run:
             self.clock.take_over(checkpoint.folder)
         require_left(self.spec, self.clock.used(), self.clock.ended)
         trainer = self.children.start(TRAINER)  # imports Unsloth while data and model are fetched
-        datasets = self.prepare(found)
+        datasets = self.materials.prepare(found)
         found = found.knowing(self.spec, self.record.facts["audit"])
         self.log.emit("plan", settings=found.plan.settings(), estimates=found.plan.estimates)
-        model = self.fetch(found, datasets)
-        run = self.identity(model)
+        model = self.materials.fetch(found, datasets)
+        run = self.materials.identity(model)
         if checkpoint and checkpoint.run != run:
             self.warn("model or data have changed since the last start: training begins anew")
             remove_checkpoints(self.folder / FOLDER, self.publisher.destinations)
@@ -215,48 +223,6 @@ class Run:
         self.children.train(trainer, model.path, found.plan, checkpoint, request)
         return model
 
-    def prepare(self, found: preflight.Findings) -> Datasets:
-        """Data first: a bad row shall be found before gigabytes of weights are fetched."""
-        credentials, progress = self.credentials, self.log.progress
-        datasets = fetch_datasets(found, self.folder / "data", credentials, progress)
-        into = self.folder / "tokenizer"
-        tokenizer = fetch_tokenizer(self.spec, found, into, credentials, progress)
-        cache = self.spec.work_dir / "cache" / "rows"
-        self.children.prepare(tokenizer, datasets.request(cache, self.folder / "rows"))
-        return datasets
-
-    def fetch(self, found: preflight.Findings, datasets: Datasets) -> FetchedModel:
-        """Download the base model, and say what this run is made from."""
-        self.log.enter("fetch", "downloading the model")
-        model = fetch_base(self.spec, found.model, self.credentials, self.progress_of_fetch)
-        self.log.emit(
-            "inputs",
-            model=found.base(),
-            datasets=datasets.described(self.record.facts["rows"]),
-            device=found.device(),
-        )
-        return model
-
-    def identity(self, model: FetchedModel) -> dict[str, Any]:
-        """What must be the same to go on from a checkpoint."""
-        return {
-            "spec_hash": self.spec.spec_hash,
-            "template_date": workplace.template_date(self.spec, self.folder),
-            "model": model.revision,
-            "rows": self.record.facts["fingerprint"],
-        }
-
-    def progress_of_fetch(self, what: str, done: int, total: int) -> None:
-        """Shown, and timed: it tells how fast the network is."""
-        self.clock.fetched(what, done, total)
-        self.log.progress(what, done, total)
-
-    def find_base(self) -> FetchedModel:
-        """The base that the saved adapter was trained on."""
-        self.log.enter("fetch", "downloading the base model where it is missing")
-        revision = self.record.facts["model"]["revision"]
-        return find_base(self.spec, revision, self.credentials, self.log.progress)
-
     def fail(self, error: JobError) -> Outcome:
         """Say why, here and at the destinations, and keep what may be kept."""
         self.signals.ending = True
@@ -272,6 +238,7 @@ class Run:
         if not self.signals.hurry:
             with contextlib.suppress(OSError), self.signals.interruptible():
                 self.publisher.publish_failure(failure, result)
+                self.logs.finish()
         status = "stopped" if isinstance(error, Stopped) else "failed"
         return Outcome(status, error.exit_code, phase, error.retryable, str(error), result=result)
 
@@ -280,6 +247,7 @@ class Run:
         self.children.kill()
         self.clock.write()
         self.mirror.abandon()
+        self.logs.abandon()
         if not self.signals.hurry:
             with self.signals.interruptible():
                 self.publisher.release()

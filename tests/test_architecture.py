@@ -27,8 +27,8 @@ MAY_IMPORT: dict[str, set[str]] = {
         *{"cards", "credentials", "memory", "report", "spec", "store"},
     },
     "supervisor": {
-        *{"attempts", "child", "children", "inputs", "mirror", "preflight", "publish", "record"},
-        *{"budget", "clock"},
+        *{"attempts", "child", "children", "mirror", "preflight", "publish", "record"},
+        *{"budget", "clock", "log_mirror", "materials"},
         *{"signals", "stages", "webhook", "workplace"},
         *{"checkpoints", "credentials", "events", "sources", "spec", "store"},
     },
@@ -37,6 +37,11 @@ MAY_IMPORT: dict[str, set[str]] = {
         "workplace",
         *{"checkpoints", "events", "memory", "spec"},
     },
+    "materials": {
+        *{"children", "clock", "inputs", "preflight", "record", "workplace"},
+        *{"credentials", "events", "sources", "spec"},
+    },
+    "log_mirror": {"events"},
     "mirror": {"checkpoints", "events", "spec", "store"},
     "inputs": {"credentials", "events", "preflight", "sources", "spec"},
     "stages": {"checkpoints", "hashing", "record"},
