@@ -34,6 +34,7 @@ from job.sources import FetchedModel
 from job.spec import JobSpec
 from job.stages import Stages
 from job.store import open_destination
+from job.trackers import LAST_WORDS, Trackers
 from job.webhook import told
 
 Command = Literal["run", "merge", "publish"]
@@ -126,6 +127,7 @@ class Run:
             spec, self.folder, credentials, log, self.record, self.children, self.clock
         )
         self.logs = LogMirror(self.folder, spec.spec_hash, publisher.destinations, log)
+        self.trackers = Trackers(spec, environ, credentials, log)
         log.about(spec.run_name, spec.spec_hash, self.clock.cost)
 
     def do(self) -> Outcome:
@@ -134,6 +136,7 @@ class Run:
         (self.folder / "failure.json").unlink(missing_ok=True)  # of an earlier start
         if receipts := self.publisher.finished():
             return self.done(receipts)
+        self.trackers.start()
         self.stages.restore(self.record)
         self.require_what_the_command_needs()
         self.attempts.begin(self.progress())
@@ -159,6 +162,8 @@ class Run:
         """The receipts are there; without a result, an earlier start has written them."""
         self.signals.ending = True
         message = "done" if result else "already done, nothing was trained"
+        if not result:
+            self.trackers.catch_up()
         self.log.emit("done", message=f"{message}: {', '.join(receipts)}", receipts=receipts)
         self.attempts.end(None, self.log.phase)
         with self.signals.interruptible():
@@ -251,6 +256,8 @@ class Run:
         if not self.signals.hurry:
             with self.signals.interruptible():
                 self.publisher.release()
+                self.trackers.close(self.signals.within_grace(LAST_WORDS))
+        self.trackers.kill()
 
     def say(self, message: str) -> None:
         """A line for the log."""
