@@ -63,7 +63,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     },
     "record": {"build", "events", "spec"},
     "workplace": {"spec"},
-    "train": {"budget", "channel", "checkpoints", "data", "languages", "spec"},
+    "train": {"budget", "channel", "checkpoints", "data", "languages", "pace", "spec"},
     "report": {"languages", "memory"},
     "cards": {"memory", "plan", "settings", "spec"},
     "plan": {"architectures", "library_rows", "memory", "packing", "settings", "space", "spec"},
