@@ -33,6 +33,8 @@ FINAL = frozenset({"done", "failed"})
 STATUS_FIELDS = ("phase", "step", "of", "loss", "tokens_per_second", "eta_seconds", "cost_usd")
 # Events that say what the run has cost until then, where its price is known.
 WITH_COST = FINAL | {"phase", "step"}
+# Their loss is that of other rows, their step that of an older checkpoint.
+OF_ANOTHER = frozenset({"eval", "mirrored"})
 STATUS_VERSION = 1  # of what status.json holds
 
 
@@ -124,7 +126,7 @@ class EventLog:
         self._status["time"] = event["time"]
         if event["event"] in FINAL:
             self._status["state"] = event["event"]
-        if event["event"] != "eval":  # whose loss is that of other rows
+        if event["event"] not in OF_ANOTHER:
             self._status.update({key: event[key] for key in STATUS_FIELDS if key in event})
         if event["event"] == "step" and {"step", "of"} <= event.keys():
             self._status["percent"] = round(100 * event["step"] / event["of"], 1)

@@ -43,11 +43,11 @@ class LogMirror:
         """The claims are held: begin."""
         self._thread.start()
 
-    def finish(self) -> None:
-        """Copy what is there now and end; waited for `LAST_WORDS` at most."""
+    def finish(self, seconds: float = LAST_WORDS) -> None:
+        """Copy what is there now and end; waited for so long at most."""
         self._ends.set()
         if self._thread.is_alive():
-            self._thread.join(LAST_WORDS)
+            self._thread.join(seconds)
 
     def abandon(self) -> None:
         """End without waiting: nothing more is begun."""

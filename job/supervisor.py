@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from job import preflight, workplace
+from job import log_mirror, preflight, trackers, workplace
 from job.attempts import Attempts
 from job.budget import require_left
 from job.checkpoints import FOLDER, names
@@ -34,7 +34,7 @@ from job.sources import FetchedModel
 from job.spec import JobSpec
 from job.stages import Stages
 from job.store import open_destination
-from job.trackers import LAST_WORDS, Trackers
+from job.trackers import Trackers
 from job.webhook import told
 
 Command = Literal["run", "merge", "publish"]
@@ -167,7 +167,7 @@ class Run:
         self.log.emit("done", message=f"{message}: {', '.join(receipts)}", receipts=receipts)
         self.attempts.end(None, self.log.phase)
         with self.signals.interruptible():
-            self.logs.finish()
+            self.logs.finish(self.signals.within_grace(log_mirror.LAST_WORDS))
             self.publisher.tidy()
         return Outcome("done", 0, self.log.phase, False, message, receipts, result or {})
 
@@ -243,7 +243,7 @@ class Run:
         if not self.signals.hurry:
             with contextlib.suppress(OSError), self.signals.interruptible():
                 self.publisher.publish_failure(failure, result)
-                self.logs.finish()
+                self.logs.finish(self.signals.within_grace(log_mirror.LAST_WORDS))
         status = "stopped" if isinstance(error, Stopped) else "failed"
         return Outcome(status, error.exit_code, phase, error.retryable, str(error), result=result)
 
@@ -256,7 +256,7 @@ class Run:
         if not self.signals.hurry:
             with self.signals.interruptible():
                 self.publisher.release()
-                self.trackers.close(self.signals.within_grace(LAST_WORDS))
+                self.trackers.close(self.signals.within_grace(trackers.LAST_WORDS))
         self.trackers.kill()
 
     def say(self, message: str) -> None:

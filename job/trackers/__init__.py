@@ -200,9 +200,9 @@ class _Process:
     def _run(self) -> None:
         try:
             self._child.run(self._request)
-        except JobError as error:
+        except JobError:
             if not self._closing:
-                self._warn(f"its process ended: {error.message}")
+                self._warn("its process died; what is left is sent by a later start of this job")
         self._ready.set()
 
     def _hear(self, event: Event) -> None:

@@ -48,11 +48,10 @@ class Follower:
                     return
             except Exception as error:  # whatever a library may raise
                 self._failed(error)
-            pause = min(POLL * 2**self._failures, LONGEST)
             if ending:
                 time.sleep(POLL)
             else:
-                self._ends.wait(pause)
+                self._ends.wait(min(POLL * 2 ** min(self._failures, 10), LONGEST))
 
     def _send(self) -> Client:
         """Send all that is new."""
@@ -61,7 +60,8 @@ class Follower:
         while events := self._feed.more():
             told = news(events)
             self._client.send(told)
-            self._has_outcome = told.outcome is not None
+            if told.outcome or told.points:  # what is said after the end changes nothing of it
+                self._has_outcome = told.outcome is not None
             self._feed.taken()
         if self._failures:
             self._channel.emit("log", message="answers again; what was missing is sent")

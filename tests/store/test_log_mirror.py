@@ -154,13 +154,12 @@ def test_a_destination_that_fails_for_a_while_has_everything_in_the_end(
 
 
 def test_a_destination_that_hangs_keeps_the_run_from_nothing(held, tmp_path, monkeypatch):
-    monkeypatch.setattr(log_mirror, "LAST_WORDS", 0.1)
     hanging = threading.Event()
     monkeypatch.setattr(held, "put_log", lambda files: hanging.wait(60))
     machine = Machine(tmp_path / "work", held)
     machine.log.enter("data")
     machine.mirror.start()
-    machine.mirror.finish()  # returns, though the copy does not
+    machine.mirror.finish(0.1)  # returns, though the copy does not
     machine.mirror.abandon()
     assert machine.mirror._thread.is_alive()
     hanging.set()
