@@ -167,7 +167,6 @@ class Run:
         self.log.emit("done", message=f"{message}: {', '.join(receipts)}", receipts=receipts)
         self.attempts.end(None, self.log.phase)
         with self.signals.interruptible():
-            self.logs.finish(self.signals.within_grace(log_mirror.LAST_WORDS))
             self.publisher.tidy()
         return Outcome("done", 0, self.log.phase, False, message, receipts, result or {})
 
@@ -243,7 +242,6 @@ class Run:
         if not self.signals.hurry:
             with contextlib.suppress(OSError), self.signals.interruptible():
                 self.publisher.publish_failure(failure, result)
-                self.logs.finish(self.signals.within_grace(log_mirror.LAST_WORDS))
         status = "stopped" if isinstance(error, Stopped) else "failed"
         return Outcome(status, error.exit_code, phase, error.retryable, str(error), result=result)
 
@@ -252,11 +250,12 @@ class Run:
         self.children.kill()
         self.clock.write()
         self.mirror.abandon()
-        self.logs.abandon()
         if not self.signals.hurry:
             with self.signals.interruptible():
+                self.logs.finish(self.signals.within_grace(log_mirror.LAST_WORDS))
                 self.publisher.release()
                 self.trackers.close(self.signals.within_grace(trackers.LAST_WORDS))
+        self.logs.abandon()
         self.trackers.kill()
 
     def say(self, message: str) -> None:

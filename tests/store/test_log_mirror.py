@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import threading
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -165,8 +166,10 @@ def test_a_destination_that_hangs_keeps_the_run_from_nothing(held, tmp_path, mon
     hanging.set()
 
 
-def test_a_run_that_was_killed_after_its_receipt_does_not_run_for_ever(place, held, tmp_path):
-    machine = Machine(tmp_path / "work", held)
+def test_a_run_that_was_killed_after_its_receipt_does_not_run_for_ever(place, tmp_path):
+    killed = place.open()
+    killed.acquire(replace(claim("me"), beat_seconds=600))  # it beats no more
+    machine = Machine(tmp_path / "work", killed)
     machine.log.enter("publish")
     machine.mirror.start()
     machine.mirror.finish()
