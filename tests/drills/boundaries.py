@@ -13,7 +13,7 @@ from botocore.httpsession import URLLib3Session
 _CHANGES = {"os.rename", "os.mkdir", "os.remove", "os.rmdir", "os.link"}
 _WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT
 # Written with every event; nothing is read from them again.
-_BY_THE_CLOCK = ("/claim.json", "/events.jsonl", "/status.json")
+BY_THE_CLOCK = ("/claim.json", "/events.jsonl", "/status.json")
 _NOT_COUNTED = ("status.", "events.jsonl", "/cache", "/home", "/tmp", "trainer.log")
 
 
@@ -54,7 +54,7 @@ def kill_at(number: int) -> None:
 
     def counted(session: URLLib3Session, request: Any) -> Any:
         changes = request.method in ("PUT", "POST", "DELETE")
-        changes = changes and not request.url.endswith(_BY_THE_CLOCK)
+        changes = changes and not request.url.endswith(BY_THE_CLOCK)
         if changes:
             boundary()
         answer = send(session, request)
