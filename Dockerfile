@@ -37,13 +37,16 @@ FROM base AS release
 # Installed here and not copied from a stage: a copy would write the 7 GB a second time. Compiled,
 # because a read-only container cannot keep bytecode, and importing Unsloth takes half as long with it.
 WORKDIR /build
+# Extras of pyproject.toml for JOB_REPORT_TO, e.g. "wandb mlflow"; none by default.
+ARG EXTRAS=
 RUN --mount=type=bind,from=uv,source=/opt/uv,target=/mnt \
     --mount=type=bind,source=pyproject.toml,target=/build/pyproject.toml \
     --mount=type=bind,source=uv.lock,target=/build/uv.lock \
     --mount=type=bind,source=deploy/trim.sh,target=/build/trim.sh \
-    UV_PROJECT_ENVIRONMENT=/opt/venv UV_PYTHON=/usr/bin/python3 UV_PYTHON_DOWNLOADS=never \
+    for extra in ${EXTRAS}; do set -- "$@" --extra "${extra}"; done \
+    && UV_PROJECT_ENVIRONMENT=/opt/venv UV_PYTHON=/usr/bin/python3 UV_PYTHON_DOWNLOADS=never \
     UV_NO_CACHE=1 UV_COMPILE_BYTECODE=1 \
-    /mnt/bin/uv sync --frozen --no-dev --no-install-project \
+    /mnt/bin/uv sync --frozen --no-dev --no-install-project "$@" \
     && rm /opt/venv/.lock \
     && sh trim.sh /opt/venv/lib/python3*/site-packages
 
@@ -52,8 +55,9 @@ RUN --mount=type=bind,from=uv,source=/opt/uv,target=/mnt \
     --mount=type=bind,source=pyproject.toml,target=/build/pyproject.toml \
     --mount=type=bind,source=uv.lock,target=/build/uv.lock \
     --mount=type=bind,source=deploy/sbom.py,target=/build/sbom.py \
-    UV_NO_CACHE=1 UV_PYTHON=/usr/bin/python3 UV_PYTHON_DOWNLOADS=never \
-    /mnt/bin/uv export --quiet --frozen --no-dev --no-emit-project --format cyclonedx1.5 \
+    for extra in ${EXTRAS}; do set -- "$@" --extra "${extra}"; done \
+    && UV_NO_CACHE=1 UV_PYTHON=/usr/bin/python3 UV_PYTHON_DOWNLOADS=never \
+    /mnt/bin/uv export --quiet --frozen --no-dev --no-emit-project --format cyclonedx1.5 "$@" \
         --output-file /tmp/locked.json \
     && python3 sbom.py /tmp/locked.json /opt/venv/lib/python3*/site-packages uv.lock /usr/share/finetune-job \
     && rm /tmp/locked.json

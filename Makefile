@@ -89,7 +89,13 @@ docs: setup
 browser: setup
 	$(PY) -m playwright install --with-deps chromium
 
-test: setup
+# The trackers and what they are tried with: 300 MB that only `make test` needs.
+.venv/.test-tools: .venv/.synced
+	$(UV) sync --frozen --inexact --extra demo --group trackers \
+	  --extra wandb --extra mlflow --extra trackio --extra tensorboard
+	@touch $@
+
+test: setup .venv/.test-tools
 	$(PY) examples/smollm2.py '$(DEMO)/model'
 	$(PY) -m pytest -m 'not gpu and not image and not drill'
 
@@ -131,6 +137,8 @@ scan: setup
 DOCKER ?= docker
 DOCKER_BUILD_FLAGS ?=
 BASE_IMAGE ?=
+# Trackers in the image: wandb, mlflow, trackio, tensorboard.
+EXTRAS ?=
 VERSION = $(shell sed -n 's/^version = "\(.*\)"/\1/p' pyproject.toml)
 REVISION = $(shell git rev-parse HEAD 2>/dev/null || echo unknown)$(shell git diff --quiet HEAD 2>/dev/null || echo -dirty)
 SOURCE ?= unknown
@@ -144,7 +152,7 @@ engine:
 
 image: engine
 	DOCKER_BUILDKIT=1 $(DOCKER) build $(DOCKER_BUILD_FLAGS) $(if $(BASE_IMAGE),--build-arg BASE_IMAGE=$(BASE_IMAGE)) \
-	  --build-arg VERSION=$(VERSION) --build-arg REVISION=$(REVISION) --build-arg SOURCE=$(SOURCE) \
+	  --build-arg EXTRAS='$(EXTRAS)' --build-arg VERSION=$(VERSION) --build-arg REVISION=$(REVISION) --build-arg SOURCE=$(SOURCE) \
 	  --tag $(IMAGE) .
 
 ifeq ($(origin IMAGE),file)

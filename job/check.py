@@ -19,6 +19,7 @@ from job.memory import GIB, PARTS, on_card
 from job.report import audit_lines, row_lines
 from job.spec import JobSpec
 from job.store import is_finished, open_destination
+from job.trackers import require
 
 SHOWN = 3  # rows of the data
 
@@ -52,6 +53,7 @@ def check_job(
     """
     say = screen.say
     say(f"run: {spec.run_name}")
+    require(spec, environ, credentials)
     destinations = [
         open_destination(ref, spec.run_name, spec.save, credentials, spec.hub_private)
         for ref in spec.output

@@ -45,6 +45,11 @@ class Clock:
         """Seconds of all starts."""
         return float(self._before + time.monotonic() - self._started)
 
+    def cost(self) -> float | None:
+        """US dollars of all starts until now; None where the machine's price is not known."""
+        price = self._spec.gpu_usd_per_hour
+        return None if price is None else round(self.used() / 3600 * price, 4)
+
     def take_over(self, checkpoint: Path) -> None:
         """Count what a run that began elsewhere took until this checkpoint."""
         progress = json.loads((checkpoint / "progress.json").read_bytes())

@@ -13,9 +13,14 @@ from pathlib import Path
 from job.errors import SpecError
 
 AWS_SECRETS = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN")
+# Of a tracker's own variables, secrets and settings alike, each begins with one of these.
+TRACKING_PREFIXES = ("WANDB_", "MLFLOW_", "TRACKIO_")
+# Of trackers; WANDB_API_KEY has a field of its own.
+TRACKING_SECRETS = (*("MLFLOW_TRACKING_TOKEN", "MLFLOW_TRACKING_PASSWORD", "TRACKIO_WRITE_TOKEN"),)
 SECRETS = (
     *("HF_TOKEN", *AWS_SECRETS, "WANDB_API_KEY", "JOB_WEBHOOK_SECRET"),
     *("RUNPOD_API_KEY", "RUNPOD_TERMINATE_API_KEY"),
+    *TRACKING_SECRETS,
 )
 
 
@@ -25,7 +30,7 @@ class Credentials:
 
     `aws` holds every AWS_* variable by its name, secrets and settings alike, with each
     NAME_FILE of a secret already replaced by NAME. `again` reads all of them anew: who gave a
-    file may have put a fresh secret into it.
+    file may have put a fresh secret into it. `tracking` holds the other trackers' secrets by name.
     """
 
     hf_token: str | None = None
@@ -35,6 +40,7 @@ class Credentials:
     runpod_api_key: str | None = None
     runpod_terminate_api_key: str | None = None
     webhook_secret: str | None = None
+    tracking: Mapping[str, str] = dataclasses.field(default_factory=dict)
     reader: Callable[[], Credentials] | None = dataclasses.field(default=None, compare=False)
 
     def again(self) -> Credentials:
@@ -62,14 +68,14 @@ class Credentials:
             *(self.runpod_api_key, self.runpod_terminate_api_key),
         )
         aws = (value for name, value in self.aws.items() if _is_aws_secret(name))
-        return [value for value in (*single, *aws) if value]
+        return [value for value in (*single, *aws, *self.tracking.values()) if value]
 
     def __repr__(self) -> str:
         names = ["HF_TOKEN"] * bool(self.hf_token) + sorted(self.aws)
         names += ["WANDB_API_KEY"] * bool(self.wandb_api_key)
         names += ["RUNPOD_API_KEY"] * bool(self.runpod_api_key)
         names += ["RUNPOD_TERMINATE_API_KEY"] * bool(self.runpod_terminate_api_key)
-        names += ["JOB_WEBHOOK_SECRET"] * bool(self.webhook_secret)
+        names += ["JOB_WEBHOOK_SECRET"] * bool(self.webhook_secret) + sorted(self.tracking)
         return f"Credentials({', '.join(names)})"
 
 
@@ -103,6 +109,7 @@ def read_credentials(environ: Mapping[str, str]) -> Credentials:
         runpod_api_key=found.get("RUNPOD_API_KEY"),
         runpod_terminate_api_key=found.get("RUNPOD_TERMINATE_API_KEY"),
         webhook_secret=found.get("JOB_WEBHOOK_SECRET"),
+        tracking={name: found[name] for name in TRACKING_SECRETS if name in found},
         reader=lambda: read_credentials(environ),
     )
 

@@ -19,6 +19,7 @@ from typing import Any
 
 from job.disk import replace_text
 
+EVENTS, STATUS = "events.jsonl", "status.json"
 Event = dict[str, Any]
 Listener = Callable[[Event], None]
 # What is moved ("model", "adapter"), bytes done, bytes in all.
@@ -29,7 +30,11 @@ TRANSIENT = frozenset({"progress"})
 # How a run ends; until then its state is `running`.
 FINAL = frozenset({"done", "failed"})
 # The newest value of each of these makes up status.json.
-STATUS_FIELDS = ("phase", "step", "of", "loss", "tokens_per_second", "eta_seconds")
+STATUS_FIELDS = ("phase", "step", "of", "loss", "tokens_per_second", "eta_seconds", "cost_usd")
+# Events that say what the run has cost until then, where its price is known.
+WITH_COST = FINAL | {"phase", "step"}
+# Their loss is that of other rows, their step that of an older checkpoint.
+OF_ANOTHER = frozenset({"eval", "mirrored"})
 STATUS_VERSION = 1  # of what status.json holds
 
 
@@ -64,10 +69,11 @@ class EventLog:
     """
 
     def __init__(self, folder: Path, redact: Callable[[str], str], *listeners: Listener) -> None:
-        self.path = folder / "events.jsonl"
+        self.path = folder / EVENTS
         self.phase = "start"
-        self._status_path = folder / "status.json"
+        self._status_path = folder / STATUS
         self._status: Event = {"version": STATUS_VERSION, "state": "running"}
+        self._cost: Callable[[], float | None] = lambda: None
         self.redact = redact
         self._listeners = list(listeners)
         self._lock = threading.Lock()
@@ -80,9 +86,16 @@ class EventLog:
         """Hand every event from now on to `listener` too."""
         self._listeners.append(listener)
 
+    def about(self, run: str, spec_hash: str, cost: Callable[[], float | None]) -> None:
+        """Whose events these are, for status.json, and what that run has cost so far, in USD."""
+        self._status |= {"run": run, "spec_hash": spec_hash}
+        self._cost = cost
+
     def emit(self, kind: str, **fields: Any) -> None:
         """Record one event, its fields made JSON and freed of secrets (see `clean`)."""
         event: Event = {"time": now(), "event": kind, **clean(fields, self.redact)}
+        if kind in WITH_COST and (cost := self._cost()) is not None:
+            event["cost_usd"] = cost
         with self._lock:
             if self._file.closed:
                 return
@@ -113,7 +126,7 @@ class EventLog:
         self._status["time"] = event["time"]
         if event["event"] in FINAL:
             self._status["state"] = event["event"]
-        if event["event"] != "eval":  # whose loss is that of other rows
+        if event["event"] not in OF_ANOTHER:
             self._status.update({key: event[key] for key in STATUS_FIELDS if key in event})
         if event["event"] == "step" and {"step", "of"} <= event.keys():
             self._status["percent"] = round(100 * event["step"] / event["of"], 1)

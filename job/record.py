@@ -33,6 +33,8 @@ class Record:
     def handle(self, event: Event) -> None:
         """Take over what one event tells."""
         kind = event["event"]
+        if "cost_usd" in event:
+            self.facts["cost_usd"] = event["cost_usd"]
         if kind == "phase":
             self._close_phase(str(event["phase"]))
             if event["phase"] == "load":  # a trainer begins, perhaps after one that failed
@@ -66,7 +68,7 @@ class Record:
             "estimates": facts.get("estimates", {}),
             "failure": None,
         }
-        keys = ("model", "datasets", "device", "training", "audit", "merge", "samples")
+        keys = ("model", "datasets", "device", "training", "audit", "merge", "samples", "cost_usd")
         return result | {key: facts[key] for key in keys if key in facts}
 
     def snapshot(self) -> dict[str, Any]:
@@ -96,7 +98,7 @@ class Record:
 
 
 def _bare(event: Event) -> Event:
-    return {key: event[key] for key in event.keys() - {"event", "time"}}
+    return {key: event[key] for key in event.keys() - {"event", "time", "cost_usd"}}
 
 
 def describe(error: JobError, phase: str) -> dict[str, Any]:

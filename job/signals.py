@@ -58,6 +58,10 @@ class Signals:
         """Of the grace, less what the last words take; may be negative."""
         return self._first_at + self._grace - _LAST_WORDS - time.monotonic()
 
+    def within_grace(self, seconds: float) -> float:
+        """So many seconds, or what is left of the grace once a signal came; at least one."""
+        return min(seconds, max(self.seconds_left(), 1.0)) if self.came else seconds
+
     @contextlib.contextmanager
     def handled(self) -> Iterator[None]:
         """Handle both signals while the block runs."""

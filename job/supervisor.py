@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from job import preflight, workplace
+from job import log_mirror, preflight, trackers, workplace
 from job.attempts import Attempts
 from job.budget import require_left
 from job.checkpoints import FOLDER, names
@@ -24,7 +24,8 @@ from job.clock import Clock
 from job.credentials import Credentials
 from job.errors import InternalError, JobError, OutOfResources, Stopped, UsageError
 from job.events import EventLog, clean
-from job.inputs import Datasets, fetch_base, fetch_datasets, fetch_tokenizer, find_base
+from job.log_mirror import LogMirror
+from job.materials import Materials
 from job.mirror import Mirror, find_checkpoint, remove_checkpoints
 from job.publish import Publisher
 from job.record import Record, describe
@@ -33,6 +34,7 @@ from job.sources import FetchedModel
 from job.spec import JobSpec
 from job.stages import Stages
 from job.store import open_destination
+from job.trackers import Trackers
 from job.webhook import told
 
 Command = Literal["run", "merge", "publish"]
@@ -121,6 +123,12 @@ class Run:
         self.children = Children(
             spec, env, log, self.record, self.stages, self.mirror, self.signals, self.clock
         )
+        self.materials = Materials(
+            spec, self.folder, credentials, log, self.record, self.children, self.clock
+        )
+        self.logs = LogMirror(self.folder, spec.spec_hash, publisher.destinations, log)
+        self.trackers = Trackers(spec, environ, credentials, log)
+        log.about(spec.run_name, spec.spec_hash, self.clock.cost)
 
     def do(self) -> Outcome:
         """The story."""
@@ -128,6 +136,7 @@ class Run:
         (self.folder / "failure.json").unlink(missing_ok=True)  # of an earlier start
         if receipts := self.publisher.finished():
             return self.done(receipts)
+        self.trackers.start()
         self.stages.restore(self.record)
         self.require_what_the_command_needs()
         self.attempts.begin(self.progress())
@@ -138,9 +147,10 @@ class Run:
         self.publisher.acquire(workplace.owner(self.folder))
         if receipts := self.publisher.finished():
             return self.done(receipts)
+        self.logs.start()
 
         if not verified:
-            model = self.make_adapter(found) if found else self.find_base()
+            model = self.make_adapter(found) if found else self.materials.find_base()
             if "merged_16bit" in self.spec.save and "merged" not in self.record.artifacts:
                 self.children.merge(model.path)
             self.children.verify(model.path)
@@ -152,6 +162,8 @@ class Run:
         """The receipts are there; without a result, an earlier start has written them."""
         self.signals.ending = True
         message = "done" if result else "already done, nothing was trained"
+        if not result:
+            self.trackers.catch_up()
         self.log.emit("done", message=f"{message}: {', '.join(receipts)}", receipts=receipts)
         self.attempts.end(None, self.log.phase)
         with self.signals.interruptible():
@@ -194,11 +206,11 @@ class Run:
             self.clock.take_over(checkpoint.folder)
         require_left(self.spec, self.clock.used(), self.clock.ended)
         trainer = self.children.start(TRAINER)  # imports Unsloth while data and model are fetched
-        datasets = self.prepare(found)
+        datasets = self.materials.prepare(found)
         found = found.knowing(self.spec, self.record.facts["audit"])
         self.log.emit("plan", settings=found.plan.settings(), estimates=found.plan.estimates)
-        model = self.fetch(found, datasets)
-        run = self.identity(model)
+        model = self.materials.fetch(found, datasets)
+        run = self.materials.identity(model)
         if checkpoint and checkpoint.run != run:
             self.warn("model or data have changed since the last start: training begins anew")
             remove_checkpoints(self.folder / FOLDER, self.publisher.destinations)
@@ -214,48 +226,6 @@ class Run:
         }
         self.children.train(trainer, model.path, found.plan, checkpoint, request)
         return model
-
-    def prepare(self, found: preflight.Findings) -> Datasets:
-        """Data first: a bad row shall be found before gigabytes of weights are fetched."""
-        credentials, progress = self.credentials, self.log.progress
-        datasets = fetch_datasets(found, self.folder / "data", credentials, progress)
-        into = self.folder / "tokenizer"
-        tokenizer = fetch_tokenizer(self.spec, found, into, credentials, progress)
-        cache = self.spec.work_dir / "cache" / "rows"
-        self.children.prepare(tokenizer, datasets.request(cache, self.folder / "rows"))
-        return datasets
-
-    def fetch(self, found: preflight.Findings, datasets: Datasets) -> FetchedModel:
-        """Download the base model, and say what this run is made from."""
-        self.log.enter("fetch", "downloading the model")
-        model = fetch_base(self.spec, found.model, self.credentials, self.progress_of_fetch)
-        self.log.emit(
-            "inputs",
-            model=found.base(),
-            datasets=datasets.described(self.record.facts["rows"]),
-            device=found.device(),
-        )
-        return model
-
-    def identity(self, model: FetchedModel) -> dict[str, Any]:
-        """What must be the same to go on from a checkpoint."""
-        return {
-            "spec_hash": self.spec.spec_hash,
-            "template_date": workplace.template_date(self.spec, self.folder),
-            "model": model.revision,
-            "rows": self.record.facts["fingerprint"],
-        }
-
-    def progress_of_fetch(self, what: str, done: int, total: int) -> None:
-        """Shown, and timed: it tells how fast the network is."""
-        self.clock.fetched(what, done, total)
-        self.log.progress(what, done, total)
-
-    def find_base(self) -> FetchedModel:
-        """The base that the saved adapter was trained on."""
-        self.log.enter("fetch", "downloading the base model where it is missing")
-        revision = self.record.facts["model"]["revision"]
-        return find_base(self.spec, revision, self.credentials, self.log.progress)
 
     def fail(self, error: JobError) -> Outcome:
         """Say why, here and at the destinations, and keep what may be kept."""
@@ -282,7 +252,11 @@ class Run:
         self.mirror.abandon()
         if not self.signals.hurry:
             with self.signals.interruptible():
+                self.logs.finish(self.signals.within_grace(log_mirror.LAST_WORDS))
                 self.publisher.release()
+                self.trackers.close(self.signals.within_grace(trackers.LAST_WORDS))
+        self.logs.abandon()
+        self.trackers.kill()
 
     def say(self, message: str) -> None:
         """A line for the log."""

@@ -24,12 +24,12 @@ MAY_IMPORT: dict[str, set[str]] = {
     },
     "check": {
         *{"child", "inputs", "preflight"},
-        *{"cards", "credentials", "memory", "report", "spec", "store"},
+        *{"cards", "credentials", "memory", "report", "spec", "store", "trackers"},
     },
     "supervisor": {
-        *{"attempts", "child", "children", "inputs", "mirror", "preflight", "publish", "record"},
-        *{"budget", "clock"},
-        *{"signals", "stages", "webhook", "workplace"},
+        *{"attempts", "child", "children", "mirror", "preflight", "publish", "record"},
+        *{"budget", "clock", "log_mirror", "materials"},
+        *{"signals", "stages", "trackers", "webhook", "workplace"},
         *{"checkpoints", "credentials", "events", "sources", "spec", "store"},
     },
     "children": {
@@ -37,6 +37,11 @@ MAY_IMPORT: dict[str, set[str]] = {
         "workplace",
         *{"checkpoints", "events", "memory", "spec"},
     },
+    "materials": {
+        *{"children", "clock", "inputs", "preflight", "record", "workplace"},
+        *{"credentials", "events", "sources", "spec"},
+    },
+    "log_mirror": {"events"},
     "mirror": {"checkpoints", "events", "spec", "store"},
     "inputs": {"credentials", "events", "preflight", "sources", "spec"},
     "stages": {"checkpoints", "hashing", "record"},
@@ -44,6 +49,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "attempts": {"disk"},
     "events": {"disk"},
     "webhook": {"events", "sources"},
+    "trackers": {"channel", "child", "disk", "events"},
     "child": {"events"},
     "preflight": {
         *{"credentials", "memory", "plan", "settings", "sources", "space", "spec", "store"},
@@ -57,7 +63,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     },
     "record": {"build", "events", "spec"},
     "workplace": {"spec"},
-    "train": {"budget", "channel", "checkpoints", "data", "languages", "spec"},
+    "train": {"budget", "channel", "checkpoints", "data", "languages", "pace", "spec"},
     "report": {"languages", "memory"},
     "cards": {"memory", "plan", "settings", "spec"},
     "plan": {"architectures", "library_rows", "memory", "packing", "settings", "space", "spec"},
@@ -91,6 +97,7 @@ LIBRARIES: dict[str, set[str]] = {
     "py3langid": {"languages"},
     "rich": {"report"},
     "runpod": {"runpod"},
+    **{library: {"trackers"} for library in ("wandb", "mlflow", "trackio", "tensorboardX")},
 }
 
 
@@ -171,7 +178,7 @@ def test_a_library_stays_in_its_rooms(library):
 
 def test_only_the_edge_reads_the_environment():
     # A child process gets what concerns the process itself through variables of its own.
-    allowed = {"train/__main__.py", "channel.py"}
+    allowed = {"train/__main__.py", "trackers/__main__.py", "channel.py"}
     for path in FILES:
         name = path.relative_to(ROOT / "job").as_posix()
         if name in allowed or name == "cli.py" or name.startswith("runpod/"):

@@ -201,6 +201,12 @@ def test_a_line_that_a_kill_cut_off_does_not_spoil_the_next_one(tmp_path):
     assert json.loads(whole)["message"] == "started again"
 
 
+def test_a_checkpoint_that_arrives_late_does_not_turn_the_status_back(stream):
+    stream.log.emit("step", step=9, of=12, loss=1.5)
+    stream.log.emit("mirrored", step=8, uri="s3://bucket/run", seconds=2.0)
+    assert stream.status()["step"] == 9
+
+
 def test_the_status_tells_how_far_the_run_is_and_what_is_kept(stream):
     stream.log.emit("step", step=15, of=60, loss=2.5, tokens_per_second=540.0, eta_seconds=81)
     stream.log.emit("checkpoint", step=15, seconds=0.4)

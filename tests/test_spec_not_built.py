@@ -10,7 +10,6 @@ from tests.test_spec_refused import CANARY, GOOD, refusal
 
 NOT_YET = {
     "trust_remote_code": "org/name@" + "a" * 40,
-    "report_to": "wandb,trackio",
 }
 
 

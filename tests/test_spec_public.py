@@ -68,6 +68,7 @@ def test_the_defaults_are_the_ones_of_the_reference_recipe():
         "stop_grace": 25,
         "budget_policy": "fail",
         "sample_tokens": 512,
+        "report_to": "none",
         "on_finish": "auto",
         "log_format": "auto",
         "work_dir": "/work",

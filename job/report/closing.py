@@ -28,6 +28,8 @@ def summarise(result: Result, receipts: Sequence[str]) -> str:
     if timings := result.get("timings"):
         phases = ", ".join(f"{name} {words.duration(took)}" for name, took in timings.items())
         lines.append(_line("time", phases))
+    if result.get("cost_usd") is not None:
+        lines.append(_line("cost", words.dollars(result["cost_usd"])))
     return "\n".join(["", *lines, ""])
 
 

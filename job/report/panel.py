@@ -57,6 +57,7 @@ class Panel:
         self._eval: list[Event] = []
         self._outcome: Event = {}
         self._log = ""
+        self._cost: float | None = None
         self.console = console or Console(file=stream)
         self._live = Live(
             console=self.console, get_renderable=self.frame, refresh_per_second=4, transient=False
@@ -80,6 +81,7 @@ class Panel:
 
     def _take(self, event: Event) -> None:
         kind = event["event"]
+        self._cost = event.get("cost_usd", self._cost)
         if kind == "phase":
             self._enter(event["phase"], str(event.get("message") or ""))
         elif kind == "progress":
@@ -128,7 +130,10 @@ class Panel:
                 parts += [Text(), Text(text, style=STYLES[kind])]
             elif self._log:
                 parts += [Text(), _line(self._log, "dim")]
-            return Box(Group(*parts), title="finetune-job", title_align="left", padding=(0, 1))
+            title = "finetune-job"
+            if self._cost is not None:
+                title += f" · {words.dollars(self._cost)} so far"
+            return Box(Group(*parts), title=title, title_align="left", padding=(0, 1))
 
     def _phase_table(self) -> Table:
         table = _grid()

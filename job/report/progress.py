@@ -152,7 +152,7 @@ def clock_time(event: Event) -> str:
 
 
 def step_line(event: Event) -> str:
-    """One optimizer step: "step 12/60  loss 2.31  lr 1.9e-04  540 tok/s  ETA 3m10s"."""
+    """One optimizer step: "step 12/60  loss 2.31  lr 1.9e-04  540 tok/s  ETA 3m10s  $0.0421"."""
     parts = [f"step {event['step']}/{event['of']}", f"loss {words.loss(event['loss'])}"]
     if event.get("learning_rate") is not None:
         parts.append(f"lr {event['learning_rate']:.1e}")
@@ -160,6 +160,8 @@ def step_line(event: Event) -> str:
         parts.append(f"{words.count(event['tokens_per_second'])} tok/s")
     if event.get("eta_seconds") is not None and event["step"] < event["of"]:
         parts.append(f"ETA {words.duration(event['eta_seconds'])}")
+    if event.get("cost_usd") is not None:
+        parts.append(words.dollars(event["cost_usd"]))
     return "  ".join(parts)
 
 

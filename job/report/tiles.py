@@ -26,6 +26,7 @@ def tiles(result: Result) -> list[Tile]:
         *_language_tile(result),
         *_work_tiles(training),
         *_time_tiles(result, training),
+        *_cost_tiles(result),
         _memory_tile(result, training),
     ]
     return [tile for tile in found if tile.value]
@@ -110,6 +111,15 @@ def _language_tile(result: Result) -> list[Tile]:
         return []
     counts = [f"{right}\u00a0of\u00a0{of}" for right, of in shares.values()]
     return [Tile("Reasons in the language asked", " → ".join(counts), " → ".join(shares))]
+
+
+def _cost_tiles(result: Result) -> list[Tile]:
+    """What all starts cost, where the machine's price is known."""
+    if result.get("cost_usd") is None:
+        return []
+    price = words.dollars(result["spec"]["gpu_usd_per_hour"])
+    note = f"at {price} an hour, all starts, until this page"
+    return [Tile("Cost", words.dollars(result["cost_usd"]), note)]
 
 
 def _and(notes: list[str]) -> str:

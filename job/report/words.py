@@ -32,6 +32,11 @@ def loss(value: Any) -> str:
     return f"{value:.3f}" if finite(value) else "not finite"
 
 
+def dollars(value: float) -> str:
+    """US dollars to the cent; less than one to a hundredth of a cent: "$0.0421"."""
+    return f"${value:,.2f}" if value >= 1 else f"${value:.4f}"
+
+
 def change(before: Any, after: Any) -> str:
     """Two losses and an arrow, held together on one line: "2.953 → 2.104"."""
     return f"{loss(before)}\u00a0→\u00a0{loss(after)}"

@@ -228,5 +228,6 @@ def _values(
         "JOB_WEBHOOK_SECRET": credentials.webhook_secret,
         "RUNPOD_TERMINATE_API_KEY": credentials.runpod_terminate_api_key,
     }
-    found = {**credentials.aws, **read, "HF_ENDPOINT": environ.get("HF_ENDPOINT", "").strip()}
+    said = {name: environ.get(name, "").strip() for name in PASSED if name not in SECRETS}
+    found = {**said, **credentials.aws, **read, **credentials.tracking}
     return {k: v for k in PASSED if (v := found.get(k)) and k not in references}

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from job.child import ALLOWED, ALLOWED_PREFIXES
-from job.credentials import SECRETS
+from job.credentials import SECRETS, TRACKING_PREFIXES
 from job.errors import JobError, SpecError
 from job.spec import JobSpec, read_spec
 from job.spec.carriers import CarrierError, read_carrier
@@ -85,7 +85,7 @@ def seconds_for(spec: JobSpec, environ: Mapping[str, str]) -> float:
 
 
 def _is_passed(name: str) -> bool:
-    return name in _PASSED or name.startswith((*ALLOWED_PREFIXES, "AWS_"))
+    return name in _PASSED or name.startswith((*ALLOWED_PREFIXES, *TRACKING_PREFIXES, "AWS_"))
 
 
 def _defaults(payload: dict[str, Any], environ: Mapping[str, str]) -> dict[str, str]:

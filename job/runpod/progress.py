@@ -15,7 +15,7 @@ from typing import Any
 from job.events import Event
 
 EVERY = 2.0  # seconds between two updates
-_SHOWN = ("phase", "step", "of", "loss", "eta_seconds", "tokens_per_second")
+_SHOWN = ("phase", "step", "of", "loss", "eta_seconds", "tokens_per_second", "cost_usd")
 Send = Callable[[dict[str, Any]], Awaitable[None]]
 
 

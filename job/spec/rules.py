@@ -15,7 +15,6 @@ DEFAULT_WARMUP = 5  # steps
 # and why any other is refused: a setting is never ignored. Building a feature deletes its line.
 NOT_BUILT: dict[str, tuple[tuple[str, ...], str]] = {
     "trust_remote_code": ((), "no repository's code is run"),
-    "report_to": (("none",), "the report is written with the results"),
 }
 
 

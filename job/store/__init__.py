@@ -109,6 +109,19 @@ class Destination(Protocol):
     def drop_checkpoints(self) -> None:
         """Remove all of them."""
 
+    def read_log(self, name: str) -> bytes | None:
+        """A file of `put_log`, None when there is none; tried once."""
+
+    def put_log(self, files: Mapping[str, bytes]) -> None:
+        """Replace `events.jsonl` and `status.json`, tried once; no receipt lists them.
+
+        Nothing is done where no claim is held: before `acquire`, where the run is finished, and on
+        the Hub, where each time would be a commit.
+
+        Raises:
+            DestinationTaken: the claim was lost. AccessRefused, Unavailable, UploadFailed.
+        """
+
     def read_starts(self) -> bytes | None:
         """What `write_starts` keeps here, None when there is nothing."""
 

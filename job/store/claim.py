@@ -117,6 +117,11 @@ class Heartbeat:
         """
         self._beat(self._quick if quick else self._store)
 
+    def is_held(self, store: Store) -> bool:
+        """Whether the claim that lies in the store is ours; asks, and changes nothing."""
+        found = None if self._lost else read_claim(store)
+        return found is not None and found.owner == self._claim.owner
+
     def _beat(self, store: Store) -> None:
         with self._lock:
             if not self._lost:

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from job.checkpoints import Checkpoint
     from job.store import Part, Progress
 
-RECEIPT, FAILURE = "receipt.json", "failure.json"
+RECEIPT, FAILURE, STATUS = "receipt.json", "failure.json", "status.json"
 
 
 class ObjectDestination:
@@ -151,6 +151,19 @@ class ObjectDestination:
     def drop_checkpoints(self) -> None:
         checkpoints.drop(self.store)
 
+    def read_log(self, name: str) -> bytes | None:
+        found = self.store.within(0).get(name)
+        return found.content if found else None
+
+    def put_log(self, files: Mapping[str, bytes]) -> None:
+        if self._heartbeat is None:
+            return
+        once = self.store.within(0)
+        if not self._heartbeat.is_held(once):
+            raise DestinationTaken(f"{self.uri}: this process does not hold the run's claim")
+        for name, content in files.items():
+            once.put(name, content)
+
     def read_starts(self) -> bytes | None:
         found = self.store.get(STARTS)
         return found.content if found else None
@@ -168,6 +181,10 @@ class ObjectDestination:
             self.store.delete(key)
         # An earlier start has written the receipt, and was killed before it gave its claim up.
         if self._heartbeat is None and self.store.get(CLAIM) is not None:
+            status = self.store.get(STATUS)
+            if status is not None:
+                ended = {**json.loads(status.content), "state": "done"}
+                self.store.put(STATUS, json.dumps(ended).encode())
             self.store.delete(CLAIM)
 
     def release(self) -> None:

@@ -19,12 +19,14 @@ class Rows:
         eval: held-out rows; None when there are none.
         steps: optimizer steps of the whole run.
         rows_an_epoch: how many of the training rows make one epoch.
+        tokens: of all training rows, as often as they are trained.
     """
 
     train: Any
     eval: Any | None
     steps: int
     rows_an_epoch: int
+    tokens: int
 
 
 def load_rows(folder: Path) -> Rows:
@@ -35,6 +37,7 @@ def load_rows(folder: Path) -> Rows:
         eval=_mapped(prepared.eval, prepared.held_out) if len(prepared.held_out) else None,
         steps=prepared.steps,
         rows_an_epoch=prepared.rows_an_epoch,
+        tokens=prepared.audit["run"]["tokens"],
     )
 
 

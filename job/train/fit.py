@@ -14,10 +14,11 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from job.budget import SKIPPED, Meter, warped
+from job.budget import Meter, warped
 from job.channel import Channel
 from job.data.mask.encode import IGNORED
 from job.errors import Diverged, InternalError, SpecError, Stopped
+from job.pace import Pace
 from job.spec import JobSpec
 from job.train.checkpoint import Keeper, load_finished
 from job.train.data import Rows
@@ -123,7 +124,8 @@ def fit(
     """
     meter = keeper.meter or Meter(None, trainer.args.max_steps, channel)
     with StopFlag() as stop:
-        trainer.add_callback(_watcher(trainer, channel, keeper, stop, meter))
+        pace = Pace(rows.steps, rows.tokens)
+        trainer.add_callback(_watcher(trainer, channel, keeper, stop, meter, pace))
         if resume is not None and keeper.step == meter.steps:
             load_finished(trainer, resume)  # train() would do one step more
         else:
@@ -162,13 +164,9 @@ def shorten(trainer: Any, meter: Meter) -> None:
     ]
 
 
-def _pace(taken: list[float]) -> float:
-    """Seconds of a step: the mean of all but the first, in which kernels are compiled."""
-    counted = taken[SKIPPED:] or taken[-1:]
-    return sum(counted) / len(counted)
-
-
-def _watcher(trainer: Any, channel: Channel, keeper: Keeper, stop: StopFlag, meter: Meter) -> Any:
+def _watcher(
+    trainer: Any, channel: Channel, keeper: Keeper, stop: StopFlag, meter: Meter, pace: Pace
+) -> Any:
     """A callback that reports each step, has it kept, stops, and fails on numbers that are none."""
     from transformers import TrainerCallback
 
@@ -182,7 +180,6 @@ def _watcher(trainer: Any, channel: Channel, keeper: Keeper, stop: StopFlag, met
         def __init__(self) -> None:
             self.clock = time.monotonic()
             self.tokens = 0
-            self.taken: list[float] = []  # seconds of each step
 
         def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
             self.clock, self.tokens = time.monotonic(), state.num_input_tokens_seen
@@ -203,9 +200,10 @@ def _watcher(trainer: Any, channel: Channel, keeper: Keeper, stop: StopFlag, met
                     f"Step {state.global_step}: loss {loss}, gradient norm {norm}. Lower "
                     "JOB_LEARNING_RATE or look at the data; nothing was published."
                 )
-            elapsed = time.monotonic() - self.clock
-            rate = (state.num_input_tokens_seen - self.tokens) / elapsed
-            self.clock, self.tokens = time.monotonic(), state.num_input_tokens_seen
+            elapsed, seen = time.monotonic() - self.clock, state.num_input_tokens_seen
+            pace.stepped(elapsed, seen - self.tokens)
+            rate = (seen - self.tokens) / elapsed
+            self.clock, self.tokens = time.monotonic(), seen
             point = {
                 "step": state.global_step,
                 "loss": loss,
@@ -215,10 +213,9 @@ def _watcher(trainer: Any, channel: Channel, keeper: Keeper, stop: StopFlag, met
             }
             if (memory := peak_memory()) is not None:
                 point["memory_bytes"] = memory
-            self.taken.append(elapsed)
             looks = sum(state.global_step < look < meter.steps for look in between)
-            eta = _pace(self.taken) * (meter.steps - state.global_step)
-            eta += looks * getattr(trainer, "look_seconds", 0.0)
+            pace.looked(getattr(trainer, "look_seconds", 0.0))
+            eta = pace.left(state.global_step, meter.steps, seen, looks)
             channel.emit("step", **point, of=meter.steps, eta_seconds=round(eta))
             keeper.history.append(point)
             try:

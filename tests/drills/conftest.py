@@ -24,6 +24,7 @@ from tests.drills.trainer import WEIGHTS, Toy
 from tests.jobs import ROOT, Ended, events, job, until, wait
 
 STEPS = 12
+LOG = ("events.jsonl", "status.json")
 OFTEN = "1e-7"  # minutes: a checkpoint after every step
 
 
@@ -114,7 +115,10 @@ class Drill:
             )
         if self.environ["JOB_OUTPUT"] == f"file://{self.folder}/out":
             there = {str(p.relative_to(self.place)) for p in self.place.rglob("*") if p.is_file()}
-            assert there == {*hashes, "receipt.json"}
+            assert there == {*hashes, "receipt.json", *LOG}
+            for name in LOG:  # the destination's own
+                assert json.loads((self.place / name).read_text().splitlines()[-1])
+            assert json.loads((self.place / "status.json").read_text())["state"] == "done"
 
 
 def sha256(content: bytes) -> str:

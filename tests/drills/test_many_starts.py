@@ -10,7 +10,8 @@ import pytest
 
 from tests import s3
 from tests.conftest import BUCKET
-from tests.drills.conftest import STEPS
+from tests.drills.boundaries import BY_THE_CLOCK
+from tests.drills.conftest import LOG, STEPS
 from tests.jobs import wait
 from tests.store.s3_proxy import S3Proxy
 
@@ -74,7 +75,7 @@ def test_killed_between_the_last_object_and_the_receipt_it_only_writes_the_recei
         proxy.paths.clear()
         run.is_done(run.run())
     written = [path for method, path in proxy.paths if method in ("PUT", "POST")]
-    kept = [p for p in written if ".check-" not in p and not p.endswith("/claim.json")]
+    kept = [p for p in written if ".check-" not in p and not p.endswith(BY_THE_CLOCK)]
     assert [path.rsplit("/", 1)[1] for path in kept] == ["receipt.json"]
 
 
@@ -149,7 +150,7 @@ def test_what_is_not_asked_for_is_not_waited_for(drill, save):
     assert parts == {"report", "adapter" if save == "lora" else "merged"}
 
 
-def test_the_store_holds_nothing_but_what_the_receipt_lists(drill, s3_env):
+def test_the_store_holds_nothing_but_the_log_and_what_the_receipt_lists(drill, s3_env):
     prefix = "listed"
     run = drill(s3_env, JOB_OUTPUT=f"s3://{BUCKET}/{prefix}")
     run.order(dies_at=5)
@@ -159,4 +160,5 @@ def test_the_store_holds_nothing_but_what_the_receipt_lists(drill, s3_env):
     found = bucket.list_objects_v2(Bucket=BUCKET, Prefix=f"{prefix}/run-a/")["Contents"]
     keys = {item["Key"].removeprefix(f"{prefix}/run-a/") for item in found}
     body = bucket.get_object(Bucket=BUCKET, Key=f"{prefix}/run-a/receipt.json")["Body"].read()
-    assert keys == {file["path"] for file in json.loads(body)["files"]} | {"receipt.json"}
+    listed = {file["path"] for file in json.loads(body)["files"]}
+    assert keys == listed | {"receipt.json", *LOG}

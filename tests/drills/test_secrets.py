@@ -17,7 +17,7 @@ from tests import s3
 from tests.conftest import BUCKET
 from tests.jobs import ROOT, Ended
 
-KEYS = ("HF_TOKEN", "WANDB_API_KEY", "RUNPOD_API_KEY")
+KEYS = ("HF_TOKEN", "WANDB_API_KEY", "RUNPOD_API_KEY", "MLFLOW_TRACKING_TOKEN")
 # Each with letters that URLs, JSON and base64 spell in another way.
 CANARIES = {name: f'canary/{name.lower()}+"ü\\{name[::-1]}=' for name in KEYS}
 

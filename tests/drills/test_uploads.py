@@ -15,7 +15,7 @@ import pytest
 
 from tests import s3
 from tests.conftest import BUCKET
-from tests.drills.conftest import Drill
+from tests.drills.conftest import LOG, Drill
 from tests.jobs import Ended, wait
 from tests.store.s3_proxy import FOREVER, S3Proxy
 
@@ -44,11 +44,11 @@ class Upload:
         return found.get("Uploads", [])
 
     def is_done(self, ended: Ended) -> None:
-        """Exit 0, a receipt that verifies, and nothing else at the destination."""
+        """Exit 0, a receipt that verifies, and only the log beside it at the destination."""
         self.run.is_done(ended)
         body = self.s3.get_object(Bucket=BUCKET, Key=f"{self.prefix}/run-a/receipt.json")["Body"]
         listed = {file["path"] for file in json.loads(body.read())["files"]}
-        assert self.there() == {*listed, "receipt.json"}
+        assert self.there() == {*listed, "receipt.json", *LOG}
         assert self.open_uploads() == []
 
     def failed(self, ended: Ended, code: int, text: str) -> None:

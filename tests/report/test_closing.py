@@ -31,6 +31,11 @@ def test_the_summary_tells_losses_one_answer_places_and_times() -> None:
     ]
 
 
+def test_what_it_cost_is_the_last_line_where_the_price_is_known() -> None:
+    assert "cost" not in summary(sample.done(), [S3])
+    assert summary(sample.done() | {"cost_usd": 0.7163}, [S3]).endswith("cost          $0.7163\n")
+
+
 def test_on_the_hub_the_merged_model_is_the_repository_and_the_adapter_beside_it() -> None:
     text = summary(sample.done(), [HUB])
     assert "merged model  hf://acme/gpt-oss-thinks\n" in text

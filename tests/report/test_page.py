@@ -121,6 +121,14 @@ def test_a_finished_run_is_understood_from_the_top() -> None:
         assert fact in text
 
 
+def test_the_cost_is_told_with_the_price_it_comes_from() -> None:
+    result = sample.done()
+    assert "Cost" not in page(result).text
+    result["spec"]["gpu_usd_per_hour"] = 2.0
+    text = page(result | {"cost_usd": 12.345}).text
+    assert "Cost $12.35 at $2.00 an hour, all starts" in text.replace("$12.35at", "$12.35 at")
+
+
 def test_the_data_section_tells_the_mix_and_what_to_look_at() -> None:
     text = page(sample.done()).text
     for fact in (

@@ -57,6 +57,15 @@ def test_the_panel_shows_phases_steps_losses_speed_and_eta(screen: Screen) -> No
         assert text in picture
 
 
+def test_the_newest_cost_is_in_the_title_in_every_phase(screen: Screen) -> None:
+    assert "$" not in screen.picture()
+    screen.send("phase", phase="fetch", message="", cost_usd=0.0421)
+    assert "finetune-job · $0.0421 so far" in screen.picture()
+    screen.send("step", **sample.history(60)[0], of=60, eta_seconds=190, cost_usd=1.5)
+    screen.send("log", message="no cost in this one")
+    assert "finetune-job · $1.50 so far" in screen.picture()
+
+
 def test_no_line_is_wider_than_the_terminal(screen: Screen) -> None:
     train(screen)
     screen.send("phase", phase="publish", message="s3://bucket/" + "x" * 200)

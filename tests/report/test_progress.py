@@ -56,6 +56,11 @@ def test_a_step_is_one_readable_line(lines: Lines) -> None:
     ]
 
 
+def test_a_step_tells_what_the_run_has_cost_where_that_is_known(lines: Lines) -> None:
+    lines.send("step", **step(12), cost_usd=1.5)
+    assert lines.printed[0].endswith("ETA 3m10s  $1.50")
+
+
 def test_steps_are_printed_at_most_every_five_seconds_and_the_last_one_always(
     lines: Lines,
 ) -> None:

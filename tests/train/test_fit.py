@@ -10,6 +10,7 @@ import pytest
 from job.budget import Meter
 from job.channel import as_job_error
 from job.errors import CudaOutOfMemory, Diverged, InternalError, OutOfResources
+from job.pace import Pace
 from job.train.fit import _watcher
 
 BF16 = SimpleNamespace(fp16=False)
@@ -42,7 +43,8 @@ def watcher(listener: Any = None, keeper: Any = None, *, stop: bool = False) -> 
     flag = SimpleNamespace(is_set=stop)
     channel = listener or Listener()
     meter = Meter(None, trainer.args.max_steps, channel)
-    return _watcher(trainer, channel, keeper or NothingKept(), flag, meter)  # type: ignore[arg-type]
+    kept = keeper or NothingKept()
+    return _watcher(trainer, channel, kept, flag, meter, Pace(10, 1000))  # type: ignore[arg-type]
 
 
 def state(step: int) -> Any:

@@ -95,7 +95,8 @@ def test_it_ends_well_after_all_its_starts(interrupted: Interrupted) -> None:
     assert receipt["training"]["steps"] == STEPS
     assert receipt["merge"]["largest_weight_error"] < 0.1
     there = {p for p in (interrupted.folder / "out/run").rglob("*") if p.is_file()}
-    assert len(there) == len(receipt["files"]) + 1  # the receipt; no checkpoint, no claim
+    # The receipt, events.jsonl, status.json; no checkpoint, no claim.
+    assert len(there) == len(receipt["files"]) + 3
 
 
 def test_every_loss_is_that_of_the_undisturbed_run_to_the_last_digit(

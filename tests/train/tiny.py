@@ -65,6 +65,7 @@ def ordered(job: JobSpec, held_out: int) -> Rows:
         eval=Dataset.from_list(rows(held_out)) if held_out else None,
         steps=steps,
         rows_an_epoch=len(own),
+        tokens=sum(len(own[n % len(own)]["input_ids"]) for n in range(length)),
     )
 
 
