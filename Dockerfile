@@ -56,6 +56,7 @@ RUN --mount=type=bind,from=uv,source=/opt/uv,target=/mnt \
     /mnt/bin/uv export --quiet --frozen --no-dev --no-emit-project --format cyclonedx1.5 \
         --output-file /tmp/locked.json \
     && python3 sbom.py /tmp/locked.json /opt/venv/lib/python3*/site-packages uv.lock /usr/share/finetune-job \
+        --distribution \
     && rm /tmp/locked.json
 
 # A number, so that Kubernetes can see that it is not root; above 1000, which Ubuntu 24.04 has taken.
