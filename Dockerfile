@@ -41,6 +41,7 @@ RUN --mount=type=bind,from=uv,source=/opt/uv,target=/mnt \
     --mount=type=bind,source=pyproject.toml,target=/build/pyproject.toml \
     --mount=type=bind,source=uv.lock,target=/build/uv.lock \
     --mount=type=bind,source=deploy/trim.sh,target=/build/trim.sh \
+    --mount=type=bind,source=deploy/device_code.py,target=/build/device_code.py \
     UV_PROJECT_ENVIRONMENT=/opt/venv UV_PYTHON=/usr/bin/python3 UV_PYTHON_DOWNLOADS=never \
     UV_NO_CACHE=1 UV_COMPILE_BYTECODE=1 \
     /mnt/bin/uv sync --frozen --no-dev --no-install-project \
@@ -60,10 +61,10 @@ RUN --mount=type=bind,from=uv,source=/opt/uv,target=/mnt \
     && rm /tmp/locked.json
 
 # A number, so that Kubernetes can see that it is not root; above 1000, which Ubuntu 24.04 has taken.
-# A named volume mounted over /work or /output takes its owner from here.
+# A named volume mounted over /work, /work/cache or /output takes its owner from here.
 RUN groupadd --gid 10001 job \
     && useradd --uid 10001 --gid job --no-create-home --home-dir /tmp --shell /usr/sbin/nologin job \
-    && install --directory --owner=job --group=job /work /output
+    && install --directory --owner=job --group=job /work /work/cache /output
 
 # RUNPOD_LOG_LEVEL: the SDK's default, DEBUG, logs inputs and addresses.
 # HF_HOME: on disk and not in a /tmp that may be memory. Triton, Inductor and Unsloth get their
