@@ -39,6 +39,7 @@ manifests: .venv/.check-tools
 	.venv/bin/shellcheck deploy/trim.sh deploy/slurm/*.sh
 	$(UV) run --quiet --no-project --with dstack==0.22.5 python deploy/validate.py dstack deploy/dstack.yml
 	$(UV) run --quiet --no-project --with skypilot==0.14.1 python deploy/validate.py skypilot deploy/skypilot.yaml
+	$(UV) run --quiet --no-project --with skypilot==0.14.1 python deploy/validate.py sky docs/scale.md
 
 format: setup
 	$(PY) -m ruff check --fix .
