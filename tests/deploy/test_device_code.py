@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -18,6 +19,7 @@ from deploy.device_code import (
 )
 from job.architectures import COMPILED, MIN_CAPABILITY
 
+ROOT = Path(__file__).parent.parent.parent
 HEADER = 64  # bytes of an entry's header in CUDA 12
 
 
@@ -77,3 +79,15 @@ def test_a_library_without_such_code_is_an_error_that_names_it(tmp_path):
 def test_the_oldest_and_the_newest_are_those_of_the_table():
     assert 10 * MIN_CAPABILITY[0] + MIN_CAPABILITY[1] == OLDEST
     assert max(10 * major + minor for major, minor in COMPILED) == NEWEST
+
+
+def test_packages_that_share_their_files_with_uvs_cache_are_left_alone(tmp_path):
+    library = tmp_path / "site-packages/torch/lib/libtorch_cuda.so"
+    library.parent.mkdir(parents=True)
+    library.write_bytes(container((MACHINE_CODE, 50)))
+    (tmp_path / "cache").hardlink_to(library)
+    command = ["sh", ROOT / "deploy/trim.sh", tmp_path / "site-packages"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 1
+    assert "--link-mode copy" in done.stderr
+    assert library.read_bytes() == container((MACHINE_CODE, 50))
