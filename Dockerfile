@@ -43,6 +43,7 @@ RUN --mount=type=bind,from=uv,source=/opt/uv,target=/mnt \
     --mount=type=bind,source=pyproject.toml,target=/build/pyproject.toml \
     --mount=type=bind,source=uv.lock,target=/build/uv.lock \
     --mount=type=bind,source=deploy/trim.sh,target=/build/trim.sh \
+    --mount=type=bind,source=deploy/device_code.py,target=/build/device_code.py \
     for extra in ${EXTRAS}; do set -- "$@" --extra "${extra}"; done \
     && UV_PROJECT_ENVIRONMENT=/opt/venv UV_PYTHON=/usr/bin/python3 UV_PYTHON_DOWNLOADS=never \
     UV_NO_CACHE=1 UV_COMPILE_BYTECODE=1 \
@@ -60,13 +61,14 @@ RUN --mount=type=bind,from=uv,source=/opt/uv,target=/mnt \
     /mnt/bin/uv export --quiet --frozen --no-dev --no-emit-project --format cyclonedx1.5 "$@" \
         --output-file /tmp/locked.json \
     && python3 sbom.py /tmp/locked.json /opt/venv/lib/python3*/site-packages uv.lock /usr/share/finetune-job \
+        --distribution \
     && rm /tmp/locked.json
 
 # A number, so that Kubernetes can see that it is not root; above 1000, which Ubuntu 24.04 has taken.
-# A named volume mounted over /work or /output takes its owner from here.
+# A named volume mounted over /work, /work/cache or /output takes its owner from here.
 RUN groupadd --gid 10001 job \
     && useradd --uid 10001 --gid job --no-create-home --home-dir /tmp --shell /usr/sbin/nologin job \
-    && install --directory --owner=job --group=job /work /output
+    && install --directory --owner=job --group=job /work /work/cache /output
 
 # RUNPOD_LOG_LEVEL: the SDK's default, DEBUG, logs inputs and addresses.
 # HF_HOME: on disk and not in a /tmp that may be memory. Triton, Inductor and Unsloth get their

@@ -74,7 +74,7 @@ def update_base() -> None:
             timeout=120,
         )
         found = done.stdout.strip()
-        reason = done.stderr.strip().splitlines()[-1:] if done.returncode else []
+        reason = done.stderr.strip().splitlines()[:1] if done.returncode else []
     except (OSError, subprocess.TimeoutExpired) as error:
         found, reason = "", [str(error)]
     if not re.fullmatch(r"sha256:[0-9a-f]{64}", found):

@@ -1,11 +1,11 @@
 """The bill of materials: uv's list of the lock, completed by what is installed.
 
     uv export --format cyclonedx1.5 --output-file LOCKED …
-    python3 sbom.py LOCKED SITE_PACKAGES LOCK INTO
+    python3 sbom.py LOCKED SITE_PACKAGES LOCK INTO [--distribution]
 
 Writes `sbom.cdx.json` (CycloneDX 1.5) and `licences.txt` to the folder INTO. Python's standard
-library only: it also runs in the image, while that is built. Where dpkg is, the distribution's
-packages are listed as well, with the versions that were installed.
+library only: it also runs in the image, while that is built, and there lists the distribution's
+packages as well, with the versions that were installed. Elsewhere those would be the machine's.
 """
 
 from __future__ import annotations
@@ -14,7 +14,6 @@ import hashlib
 import importlib.metadata
 import json
 import re
-import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -57,9 +56,7 @@ def python_packages(components: list[Component], site_packages: Path) -> list[Co
 
 
 def debian_packages() -> list[Component]:
-    """The distribution's packages, by version; none where there is no dpkg."""
-    if not shutil.which("dpkg-query"):
-        return []
+    """The distribution's packages, by version, as dpkg knows them."""
     release = dict(
         line.split("=", 1) for line in Path("/etc/os-release").read_text().splitlines() if line
     )
@@ -96,7 +93,7 @@ def complete(exported: dict[str, Any], site_packages: Path, lock: bytes) -> dict
         "specVersion": exported["specVersion"],
         "version": 1,
         "metadata": {**metadata, "properties": [digest]},
-        "components": [*packages, *debian_packages()],
+        "components": packages,
         "dependencies": dependencies,
     }
 
@@ -113,9 +110,11 @@ def licence_list(bill: dict[str, Any]) -> str:
 
 def main(arguments: list[str]) -> None:
     """Read uv's export, write both files."""
-    locked, site_packages, lock, into = (Path(argument) for argument in arguments)
+    locked, site_packages, lock, into = (Path(argument) for argument in arguments[:4])
     exported = json.loads(locked.read_text(encoding="utf-8"))
     bill = complete(exported, site_packages, lock.read_bytes())
+    if arguments[4:] == ["--distribution"]:
+        bill["components"] += debian_packages()
     into.mkdir(parents=True, exist_ok=True)
     text = json.dumps(bill, indent=1, ensure_ascii=False) + "\n"
     (into / "sbom.cdx.json").write_text(text, encoding="utf-8")

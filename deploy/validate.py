@@ -3,6 +3,7 @@
     python deploy/validate.py aws-batch deploy/aws-batch.json     botocore's model of the service
     python deploy/validate.py dstack deploy/dstack.yml            dstack's own parser
     python deploy/validate.py skypilot deploy/skypilot.yaml       SkyPilot's own JSON schema
+    python deploy/validate.py sky docs/scale.md                   SkyPilot's own command line
 
 Each raises with the tool's message when the manifest is not valid.
 """
@@ -10,6 +11,9 @@ Each raises with the tool's message when the manifest is not valid.
 from __future__ import annotations
 
 import json
+import os
+import re
+import shlex
 import sys
 from pathlib import Path
 
@@ -46,10 +50,22 @@ def skypilot(text: str) -> None:
     jsonschema.validate(task["resources"], schemas.get_resources_schema())
 
 
+def sky(text: str) -> None:
+    """Each `sky jobs launch` of a page, as its command line is parsed; nothing is launched."""
+    from sky.client.cli import command
+
+    for name in ("HF_TOKEN", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        os.environ[name] = "not a secret"  # `--secret NAME` takes it from there
+    launches = re.findall(r"^ *sky jobs launch ((?:.*\\\n)*.*)$", text, re.MULTILINE)
+    assert launches, "the page launches nothing"
+    for launch in launches:
+        command.jobs_launch.make_context("launch", shlex.split(launch))
+
+
 def main(arguments: list[str]) -> None:
     """Validate one file."""
     kind, file = arguments
-    validators = {"aws-batch": aws_batch, "dstack": dstack, "skypilot": skypilot}
+    validators = {"aws-batch": aws_batch, "dstack": dstack, "skypilot": skypilot, "sky": sky}
     validators[kind](Path(file).read_text(encoding="utf-8"))
     print(f"{file}: valid")
 

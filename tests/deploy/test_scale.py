@@ -51,16 +51,29 @@ def run(title: str, notes: Path) -> list[list[str]]:
     return [line.split("\t")[:-1] for line in (notes / "calls").read_text().splitlines()]
 
 
+def given(call: list[str]) -> dict[str, str]:
+    """The variables of a `sky jobs launch`."""
+    return dict(call[i + 1].split("=", 1) for i, word in enumerate(call) if word == "--env")
+
+
 def test_the_skypilot_sweep_is_four_runs_that_differ_in_the_rate_alone(notes):
     launches = [call for call in run("sweep with SkyPilot", notes) if "launch" in call]
     specs = []
     for call in launches:
         assert "deploy/skypilot.yaml" in call
-        given = dict(call[i + 1].split("=", 1) for i, word in enumerate(call) if word == "--env")
-        specs.append(read_spec(variables("skypilot.yaml") | given))
+        specs.append(read_spec(variables("skypilot.yaml") | given(call)))
     assert [spec.learning_rate for spec in specs] == [5e-5, 1e-4, 2e-4, 4e-4]
     assert len({spec.run_name for spec in specs}) == 4
     assert {spec.output[0].uri for spec in specs} == {"s3://my-bucket/sweep"}
+
+
+def test_a_hundred_jobs_are_the_same_runs_with_skypilot_and_with_kubernetes(notes):
+    launches = [call for call in run("a hundred with SkyPilot", notes) if "launch" in call]
+    run("a hundred with Kubernetes", notes)
+    there = {read_spec({"JOB_SPEC": str(path)}) for path in (notes / "specs").iterdir()}
+    specs = {read_spec(variables("skypilot.yaml") | given(call)) for call in launches}
+    assert specs == there
+    assert len(specs) == 100
 
 
 def test_the_kubernetes_sweep_writes_a_valid_spec_for_each_pod(notes):

@@ -17,6 +17,9 @@ HARDENED = (
     *("--network", "none", "--tmpfs", "/tmp:mode=1777,size=2g"),
 )
 
+# Seconds after which a container hangs. Results are asserted and not times, so it is far off.
+HANGS = 3600
+
 
 @dataclass(frozen=True)
 class Ended:
@@ -59,7 +62,7 @@ class Engine:
         started = time.monotonic()
         arguments = [self.docker, "run", "--rm", *self._options(env or {}), *options.split()]
         done = subprocess.run(
-            [*arguments, self.image, *command], capture_output=True, text=True, timeout=900
+            [*arguments, self.image, *command], capture_output=True, text=True, timeout=HANGS
         )
         return Ended(done.returncode, done.stdout, done.stderr, time.monotonic() - started)
 
@@ -83,13 +86,13 @@ class Container:
     def __init__(self, engine: Engine, name: str) -> None:
         self.engine, self.name = engine, name
 
-    def wait_for(self, event: str, seconds: float) -> None:
+    def wait_for(self, event: str) -> None:
         """Wait until the job tells of an event of that kind."""
-        deadline = time.monotonic() + seconds
+        deadline = time.monotonic() + HANGS
         while f'"event": "{event}"' not in self._logs()[1]:
             state = self.engine.call("inspect", "--format", "{{.State.Status}}", self.name)
             assert state.strip() == "running", "".join(self._logs())
-            assert time.monotonic() < deadline, f"no {event} in {seconds} s: {self._logs()[1]}"
+            assert time.monotonic() < deadline, f"no {event} in {HANGS} s: {self._logs()[1]}"
             time.sleep(0.5)
 
     def stop(self, grace: int) -> Ended:
@@ -97,9 +100,9 @@ class Container:
         self.engine.call("stop", "--time", str(grace), self.name, timeout=grace + 60)
         return self._ended()
 
-    def wait(self, seconds: float) -> Ended:
+    def wait(self) -> Ended:
         """Wait for its end; `seconds` of the result are the container's own, by the engine."""
-        self.engine.call("wait", self.name, timeout=seconds)
+        self.engine.call("wait", self.name, timeout=HANGS)
         return self._ended()
 
     def changed(self) -> list[str]:

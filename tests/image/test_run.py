@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+import re
 
 import pytest
 
 from tests.image.conftest import DEMO
-from tests.image.engine import Ended, Engine
+from tests.image.engine import HANGS, Ended, Engine
 
-pytestmark = [pytest.mark.image, pytest.mark.timeout(1200)]
+pytestmark = [pytest.mark.image, pytest.mark.timeout(2 * HANGS)]
 
 
 def test_the_demo_ends_with_0_and_one_line_of_json(demo: Ended) -> None:
@@ -37,14 +38,15 @@ def test_a_second_container_finds_the_run_done(demo: Ended, engine: Engine) -> N
     assert ended.code == 0, ended.stderr
     assert ended.last_line["receipt"] == demo.last_line["receipt"]
     assert "already done" in ended.last_line["message"]
-    assert ended.seconds < 20
+    phases = [event["phase"] for event in ended.events if event["event"] == "phase"]
+    assert phases == ["preflight"]
 
 
 def test_docker_stop_ends_a_training_with_75_and_without_a_receipt(engine: Engine) -> None:
     env = DEMO | {"JOB_NAME": "stopped", "JOB_MAX_STEPS": "1000", "JOB_SAVE": "lora"}
     container = engine.start(env)
     try:
-        container.wait_for("step", 300)
+        container.wait_for("step")
         ended = container.stop(grace=30)
     finally:
         container.remove()
@@ -53,19 +55,19 @@ def test_docker_stop_ends_a_training_with_75_and_without_a_receipt(engine: Engin
     assert engine.run("verify", "file:///output/stopped").code == 66
 
 
-def test_a_bad_spec_ends_with_78_at_once_and_names_the_variables(engine: Engine) -> None:
-    seconds = []
-    while len(seconds) < 5 and (not seconds or min(seconds) >= 1):  # other work may hold it up
-        container = engine.start(DEMO | {"JOB_LERNING_RATE": "1e-4", "JOB_LORA_R": "eight"})
-        try:
-            ended = container.wait(60)
-        finally:
-            container.remove()
-        assert ended.code == 78, ended.stderr
-        assert "JOB_LEARNING_RATE" in ended.last_line["message"]
-        assert "JOB_LORA_R" in ended.last_line["message"]
-        seconds.append(ended.seconds)
-    assert min(seconds) < 1  # the promise of the README, in container time
+# The image's own entrypoint; then the processor time that it took, as "0m0.31s 0m0.04s".
+TIMED = "/usr/bin/tini -- python /app/entrypoint.py; code=$?; times >&2; exit $code"
+
+
+def test_a_bad_spec_ends_with_78_in_a_second_and_names_the_variables(engine: Engine) -> None:
+    env = DEMO | {"JOB_LERNING_RATE": "1e-4", "JOB_LORA_R": "eight"}
+    ended = engine.run("-c", TIMED, env=env, options="--entrypoint=sh")
+    assert ended.code == 78, ended.stderr
+    assert "JOB_LEARNING_RATE" in ended.last_line["message"]
+    assert "JOB_LORA_R" in ended.last_line["message"]
+    # The promise of the README. Of the processor, since other work may hold up the clock.
+    times = re.findall(r"(\d+)m([\d.]+)s", ended.stderr.splitlines()[-1])
+    assert 0 < sum(60 * int(minutes) + float(seconds) for minutes, seconds in times) < 1
 
 
 def test_nothing_is_written_outside_the_mounted_folders(engine: Engine) -> None:
@@ -74,7 +76,7 @@ def test_nothing_is_written_outside_the_mounted_folders(engine: Engine) -> None:
     env = DEMO | {"JOB_NAME": "diff", "JOB_SAVE": "lora", "JOB_PROMPTS": ""}
     container = engine.start(env, hardening=writable)
     try:
-        ended = container.wait(900)
+        ended = container.wait()
         changed = container.changed()
     finally:
         container.remove()
