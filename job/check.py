@@ -18,7 +18,7 @@ from job.inputs import fetch_datasets, fetch_tokenizer
 from job.memory import GIB, PARTS, on_card
 from job.report import audit_lines, row_lines
 from job.spec import JobSpec
-from job.store import is_finished, open_destination
+from job.store import finished_receipt, misfits, open_destination
 
 SHOWN = 3  # rows of the data
 
@@ -57,7 +57,11 @@ def check_job(
         for ref in spec.output
     ]
     for destination in destinations:
-        if is_finished(destination, spec.spec_hash):
+        receipt = finished_receipt(destination, spec.spec_hash)
+        if receipt and (wrong := misfits(destination, receipt)):
+            what = f"{len(wrong)} of the files that its receipt lists are missing or cut off"
+            say(f"{destination.uri} holds this very run, finished, but {what}")
+        elif receipt:
             say(f"{destination.uri} holds this very run, finished: `run` would do nothing")
     found = preflight.inspect(spec, credentials, destinations, say)
     with tempfile.TemporaryDirectory() as folder:
