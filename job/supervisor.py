@@ -260,6 +260,7 @@ class Run:
     def fail(self, error: JobError) -> Outcome:
         """Say why, here and at the destinations, and keep what may be kept."""
         self.signals.ending = True
+        self.log.tell_anyway()
         phase = self.log.phase
         reason = clean(describe(error, phase), self.log.redact)
         failure = {"run": self.spec.run_name, "spec_hash": self.spec.spec_hash, **reason}

@@ -3,7 +3,9 @@
 `python -m tests.drills.stand_in run`. The children (`preparer`, `trainer`, `merger`, `verifier`
 beside this file) keep real checkpoints, by the trainer's own keeper, of a toy model that learns in
 milliseconds. `DRILL_KILL_BEFORE=n` kills the supervisor at a file boundary, `DRILL_KILL_AT=n` at a
-boundary of a store; `DRILL_PATIENCE` and `DRILL_PART_BYTES` change what would take too long.
+boundary of a store; `DRILL_FILL` is a folder whose disk fills when the receipt is written;
+`DRILL_WEBHOOK` receives what would go to JOB_WEBHOOK_URL; `DRILL_PATIENCE`, `DRILL_HUB_TIMEOUT`
+and `DRILL_PART_BYTES` change what would take too long.
 """
 
 from __future__ import annotations
@@ -11,12 +13,15 @@ from __future__ import annotations
 import json
 import os
 import sys
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from job import children, cli, publish, space
-from job.store import retry, s3
-from tests.drills.boundaries import kill_at, kill_before
+import httpx
+
+from job import children, cli, publish, space, webhook
+from job.store import hub_client, retry, s3
+from tests.drills.boundaries import fill_at_receipt, kill_at, kill_before
 
 children.DATA = "tests.drills.preparer"
 children.TRAINER = "tests.drills.trainer"
@@ -36,12 +41,25 @@ def write_report(folder: Path, result: dict[str, Any]) -> None:
 publish.write_report = write_report
 
 
+class _Webhook(webhook.Webhook):
+    """To a server on this machine, whatever address the spec names."""
+
+    def __init__(self, url: str, _: str, *args: Any) -> None:
+        super().__init__(url, *args, is_allowed=lambda _: True)
+
+
 def main() -> int:
     environ = dict(os.environ)
     if number := environ.get("DRILL_KILL_BEFORE"):
         kill_before(int(number), *environ["DRILL_FOLDERS"].split(":"))
     if number := environ.get("DRILL_KILL_AT"):
         kill_at(int(number))
+    if folder := environ.get("DRILL_FILL"):
+        fill_at_receipt(Path(folder))
+    if url := environ.get("DRILL_WEBHOOK"):
+        webhook.Webhook = partial(_Webhook, url)
+    if seconds := environ.get("DRILL_HUB_TIMEOUT"):
+        hub_client.TIMEOUT = httpx.Timeout(float(seconds))
     if seconds := environ.get("DRILL_PATIENCE"):
         retry.UPLOAD_SECONDS = float(seconds)
     s3.PART_BYTES = int(environ.get("DRILL_PART_BYTES", s3.PART_BYTES))

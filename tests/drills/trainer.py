@@ -6,7 +6,6 @@ so that a resume that loses or repeats anything ends with other weights.
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import random
@@ -24,7 +23,7 @@ from job.errors import Diverged, SpecError, Stopped
 from job.spec import read_spec
 from job.train.checkpoint import Keeper
 from job.train.fit import StopFlag
-from tests.drills.boundaries import kill_before
+from tests.drills.boundaries import fill, kill_before
 
 WEIGHTS = "adapter_model.safetensors"
 
@@ -180,15 +179,6 @@ def _order(out: Path) -> dict[str, Any]:
     if not order.get("always"):
         path.unlink(missing_ok=True)
     return order
-
-
-def fill(folder: Path) -> None:
-    """Leave no byte free on the disk of this folder."""
-    with contextlib.suppress(OSError), (folder / "ballast").open("wb", buffering=0) as file:
-        for size in (1 << 16, 1):
-            with contextlib.suppress(OSError):
-                while file.write(bytes(size)) == size:
-                    pass
 
 
 def _pause(phase: str, order: dict[str, Any]) -> None:
