@@ -45,7 +45,7 @@ def check_job(
     """Try it all and print what was found; everything is fetched to a temporary folder.
 
     Args:
-        environ: what the data process may see a part of.
+        environ: what the data process may see a part of; CUDA_VISIBLE_DEVICES may hide cards.
 
     Raises:
         JobError: the job would fail.
@@ -63,7 +63,7 @@ def check_job(
             say(f"{destination.uri} holds this very run, finished, but {what}")
         elif receipt:
             say(f"{destination.uri} holds this very run, finished: `run` would do nothing")
-    found = preflight.inspect(spec, credentials, destinations, say)
+    found = preflight.inspect(spec, credentials, environ, destinations, say)
     with tempfile.TemporaryDirectory() as folder:
         audit = _check_data(spec, found, Path(folder), credentials, environ, screen)
     _show_plan(spec, found.knowing(spec, audit), audit, say)

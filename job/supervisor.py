@@ -181,7 +181,8 @@ class Run:
 
     def inspect(self) -> preflight.Findings:
         """Preflight, with a plan for rows as long as allowed."""
-        return preflight.inspect(self.spec, self.credentials, self.publisher.destinations, self.say)
+        env, destinations = self.children.env, self.publisher.destinations
+        return preflight.inspect(self.spec, self.credentials, env, destinations, self.say)
 
     def make_adapter(self, found: preflight.Findings) -> FetchedModel:
         """Train, from the newest checkpoint if there is one; the base it was trained on."""
