@@ -136,6 +136,13 @@ class Child:
             raise self._listener_failed
         self._raise_for(code)
 
+    def require_alive(self) -> None:
+        """Raises what `run` would, of a child that died before it got its request."""
+        code = self._process.poll()
+        if code:
+            self._reader.join()
+            self._raise_for(code)
+
     def stop(self) -> None:
         """Ask it to stop at the next step; may be called again, and from a signal handler."""
         self.stopped = True

@@ -117,9 +117,9 @@ class Run:
         self.clock = Clock(spec, self.folder)
         self.mirror = Mirror(self.folder / FOLDER, publisher.destinations, log)
         kernels, on_cpu = spec.work_dir / "cache", spec.device == "cpu"
-        env = child_environment(environ, self.folder, on_cpu=on_cpu, kernels=kernels)
+        self.env = child_environment(environ, self.folder, on_cpu=on_cpu, kernels=kernels)
         self.children = Children(
-            spec, env, log, self.record, self.stages, self.mirror, self.signals, self.clock
+            spec, self.env, log, self.record, self.stages, self.mirror, self.signals, self.clock
         )
 
     def do(self) -> Outcome:
@@ -181,8 +181,8 @@ class Run:
 
     def inspect(self) -> preflight.Findings:
         """Preflight, with a plan for rows as long as allowed."""
-        env, destinations = self.children.env, self.publisher.destinations
-        return preflight.inspect(self.spec, self.credentials, env, destinations, self.say)
+        places = self.publisher.destinations
+        return preflight.inspect(self.spec, self.credentials, self.env, places, self.say)
 
     def make_adapter(self, found: preflight.Findings) -> FetchedModel:
         """Train, from the newest checkpoint if there is one; the base it was trained on."""
@@ -218,10 +218,9 @@ class Run:
 
     def prepare(self, found: preflight.Findings) -> Datasets:
         """Data first: a bad row shall be found before gigabytes of weights are fetched."""
-        credentials, progress = self.credentials, self.log.progress
-        datasets = fetch_datasets(found, self.folder / "data", credentials, progress)
-        into = self.folder / "tokenizer"
-        tokenizer = fetch_tokenizer(self.spec, found, into, credentials, progress)
+        keys, progress, into = self.credentials, self.log.progress, self.folder / "tokenizer"
+        datasets = fetch_datasets(found, self.folder / "data", keys, progress)
+        tokenizer = fetch_tokenizer(self.spec, found, into, keys, progress)
         cache = self.spec.work_dir / "cache" / "rows"
         self.children.prepare(tokenizer, datasets.request(cache, self.folder / "rows"))
         return datasets
@@ -248,7 +247,8 @@ class Run:
         }
 
     def progress_of_fetch(self, what: str, done: int, total: int) -> None:
-        """Shown, and timed: it tells how fast the network is."""
+        """Shown and timed, as long as the trainer, which imports meanwhile, is alive."""
+        self.children.require_alive()
         self.clock.fetched(what, done, total)
         self.log.progress(what, done, total)
 

@@ -6,6 +6,9 @@ import time
 
 from job.checkpoints import names, read
 from job.child import death, kernel_kills
+from tests import s3
+from tests.conftest import BUCKET
+from tests.store.s3_proxy import FOREVER, S3Proxy
 
 TOO_BIG = {"memory_ends_at": 5, "always": True}
 
@@ -116,3 +119,20 @@ def test_a_kill_by_the_kernel_is_told_from_others_by_the_counter_of_the_cgroup(t
         killed = death("job.train", -9, stopped=False, by_kernel=by_kernel)
         assert killed.exit_code == 71
         assert words in killed.message
+
+
+def test_a_trainer_that_dies_at_its_import_ends_the_run_while_the_model_is_fetched(drill, s3_env):
+    run = drill(s3_env, JOB_MODEL=f"s3://{BUCKET}/base")
+    for path in (run.folder / "model").iterdir():
+        s3.client(s3_env).put_object(Bucket=BUCKET, Key=f"base/{path.name}", Body=path.read_bytes())
+    with S3Proxy(s3_env["AWS_ENDPOINT_URL_S3"]) as proxy:
+        run.environ["AWS_ENDPOINT_URL_S3"] = proxy.url
+        proxy.order("wait", "GET", "base/model.safetensors", FOREVER, seconds=8)
+        run.order(dies_in="import", always=True)
+        ended = run.run()
+        assert ended.code == 70, ended.text
+        assert "exit code 9" in ended.line["message"]
+        assert ended.line["phase"] == "fetch"
+        proxy.heal()
+        run.order()
+        run.is_done(run.run())
