@@ -29,6 +29,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from bench.data import processor
 from examples.with_s3 import s3_server
 from job.checkpoints import name_of
 from job.credentials import Credentials
@@ -128,13 +129,6 @@ def ratio(rows: list[dict[str, Any]], what: str) -> dict[str, float]:
     """With mirroring to without, of neighbours."""
     found = [row["mirrored"][what] / row["baseline"][what] for row in rows]
     return {"median": statistics.median(found), "least": min(found), "most": max(found)}
-
-
-def processor() -> str:
-    """As the kernel names it."""
-    lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-    named = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return named[0] if named else platform.machine()
 
 
 def main() -> None:
