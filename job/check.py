@@ -18,7 +18,7 @@ from job.inputs import fetch_datasets, fetch_tokenizer
 from job.memory import GIB, PARTS, on_card
 from job.report import audit_lines, row_lines
 from job.spec import JobSpec
-from job.store import is_finished, open_destination
+from job.store import finished_receipt, misfits, open_destination
 from job.trackers import require
 
 SHOWN = 3  # rows of the data
@@ -46,7 +46,7 @@ def check_job(
     """Try it all and print what was found; everything is fetched to a temporary folder.
 
     Args:
-        environ: what the data process may see a part of.
+        environ: what the data process may see a part of; CUDA_VISIBLE_DEVICES may hide cards.
 
     Raises:
         JobError: the job would fail.
@@ -59,9 +59,13 @@ def check_job(
         for ref in spec.output
     ]
     for destination in destinations:
-        if is_finished(destination, spec.spec_hash):
+        receipt = finished_receipt(destination, spec.spec_hash)
+        if receipt and (wrong := misfits(destination, receipt)):
+            what = f"{len(wrong)} of the files that its receipt lists are missing or cut off"
+            say(f"{destination.uri} holds this very run, finished, but {what}")
+        elif receipt:
             say(f"{destination.uri} holds this very run, finished: `run` would do nothing")
-    found = preflight.inspect(spec, credentials, destinations, say)
+    found = preflight.inspect(spec, credentials, environ, destinations, say)
     with tempfile.TemporaryDirectory() as folder:
         audit = _check_data(spec, found, Path(folder), credentials, environ, screen)
     _show_plan(spec, found.knowing(spec, audit), audit, say)

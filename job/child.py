@@ -74,6 +74,7 @@ def child_environment(
     # Both go by source, versions and card, and several processes may write them at a time.
     env.setdefault("TRITON_CACHE_DIR", str((kernels or cache) / "triton"))
     env.setdefault("TORCHINDUCTOR_CACHE_DIR", str((kernels or cache) / "inductor"))
+    env.setdefault("CUDA_DEVICE_ORDER", "PCI_BUS_ID")  # nvidia-smi's, by which one was chosen
     env.setdefault("USER", "job")  # torch asks for a user name; the uid may have none
     if on_cpu:
         env |= CPU_ENVIRONMENT
@@ -134,6 +135,13 @@ class Child:
         if self._listener_failed is not None:
             raise self._listener_failed
         self._raise_for(code)
+
+    def require_alive(self) -> None:
+        """Raises what `run` would, of a child that died before it got its request."""
+        code = self._process.poll()
+        if code:
+            self._reader.join()
+            self._raise_for(code)
 
     def stop(self) -> None:
         """Ask it to stop at the next step; may be called again, and from a signal handler."""

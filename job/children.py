@@ -66,6 +66,11 @@ class Children:
         for child in self.started:
             child.kill()
 
+    def require_alive(self) -> None:
+        """Raises what one of them died of, while others work: it would be noticed only later."""
+        for child in self.started:
+            child.require_alive()
+
     def prepare(self, tokenizer: Path, request: dict[str, Any]) -> None:
         """Have the data rendered, masked, tokenised and ordered."""
         self.log.enter("data", "rendering, masking and tokenising the rows")

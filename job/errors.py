@@ -65,7 +65,7 @@ class OutOfResources(JobError):
 
 
 class DestinationTaken(JobError):
-    """The destination holds another run, or another process is working on this one."""
+    """The destination holds another run, or a finished one with files lost, or is in use."""
 
     exit_code, name = 73, "destination-taken"
 

@@ -75,6 +75,7 @@ class EventLog:
         self._status: Event = {"version": STATUS_VERSION, "state": "running"}
         self._cost: Callable[[], float | None] = lambda: None
         self.redact = redact
+        self._tells_anyway = False
         self._listeners = list(listeners)
         self._lock = threading.Lock()
         torn = _is_torn(self.path)
@@ -102,11 +103,13 @@ class EventLog:
             if kind == "phase":
                 self.phase = str(event["phase"])
             if kind not in TRANSIENT:
-                self._file.write(json.dumps(event, ensure_ascii=False) + "\n")
-                self._file.flush()
-                self._write_status(event)
+                self._keep(event)
             for listener in self._listeners:
                 listener(event)
+
+    def tell_anyway(self) -> None:
+        """The run has failed: what a full disk does not keep from here on is still told."""
+        self._tells_anyway = True
 
     def enter(self, phase: str, message: str = "") -> None:
         """Say that a new phase begins; a failure from here on is reported with its name."""
@@ -121,6 +124,15 @@ class EventLog:
         # A full disk was met, and told, when it was written to.
         with self._lock, contextlib.suppress(OSError):
             self._file.close()
+
+    def _keep(self, event: Event) -> None:
+        try:
+            self._file.write(json.dumps(event, ensure_ascii=False) + "\n")
+            self._file.flush()
+            self._write_status(event)
+        except OSError:
+            if not self._tells_anyway:
+                raise
 
     def _write_status(self, event: Event) -> None:
         self._status["time"] = event["time"]

@@ -28,6 +28,13 @@ def hash_file(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+def holds(folder: Path, file: FileRecord) -> bool:
+    """Whether the folder holds this file, byte for byte."""
+    path = folder / file.path
+    whole = path.is_file() and path.stat().st_size == file.size
+    return whole and hash_file(path) == file.sha256
+
+
 def hash_folder(folder: Path, prefix: str = "") -> list[FileRecord]:
     """Every file below `folder`, sorted by path.
 

@@ -71,7 +71,10 @@ def _checkpointing(spec: JobSpec, gpu: Gpu | None) -> Setting:
 def _micro_batch(
     spec: JobSpec, config: Mapping[str, Any], a_row: int, room: int, gpu: Gpu | None
 ) -> Setting:
-    """As many rows, `a_row` bytes each, as the room holds."""
+    """As many rows, `a_row` bytes each, as the room holds; as many as asked if it holds one."""
+    wanted = room // a_row
+    if gpu is not None and wanted < 1:
+        raise too_small(config, gpu, min(int(0.95 * gpu.memory), gpu.free) - room + a_row)
     if spec.micro_batch_size != "auto":
         asked = int(spec.micro_batch_size)
         lacking = asked * a_row - room if gpu else 0
@@ -82,8 +85,5 @@ def _micro_batch(
     if gpu is None:
         reason = "on a CPU more is not faster, and one row needs no padding"
         return Setting(CPU_MICRO_BATCH, reason)
-    wanted = room // a_row
-    if wanted < 1:
-        raise too_small(config, gpu, min(int(0.95 * gpu.memory), gpu.free) - room + a_row)
     fits = [n for n in range(1, spec.batch_size + 1) if spec.batch_size % n == 0 and n <= wanted]
     return Setting(fits[-1], f"{room / GIB:.1f} GiB are left for rows on the {gpu.name}")

@@ -73,6 +73,7 @@ class Materials:
         return find_base(self.spec, revision, self.credentials, self.log.progress)
 
     def _progress(self, what: str, done: int, total: int) -> None:
-        """Shown, and timed: it tells how fast the network is."""
+        """Shown and timed, as long as the trainer, which imports meanwhile, is alive."""
+        self.children.require_alive()
         self.clock.fetched(what, done, total)
         self.log.progress(what, done, total)

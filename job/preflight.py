@@ -19,6 +19,7 @@ from job.spec import JobSpec
 from job.store import Destination
 
 Say = Callable[[str], None]
+_FIELDS = ["index", "uuid", "name", "memory.total", "memory.free", "compute_cap", "driver_version"]
 
 
 @dataclass(frozen=True)
@@ -56,14 +57,21 @@ class Findings:
 
 
 def inspect(
-    spec: JobSpec, credentials: Credentials, destinations: list[Destination], say: Say
+    spec: JobSpec,
+    credentials: Credentials,
+    environ: Mapping[str, str],
+    destinations: list[Destination],
+    say: Say,
 ) -> Findings:
     """Try everything, the cheapest first.
+
+    Args:
+        environ: the trainer's, which may hide cards.
 
     Raises:
         JobError: whatever would have failed later.
     """
-    gpu = find_gpu() if spec.device == "cuda" else None
+    gpu = find_gpu(environ) if spec.device == "cuda" else None
     say(f"card: {gpu.name}, {gpu.memory / GIB:.0f} GiB" if gpu else "device: cpu")
     for destination in destinations:
         destination.check()
@@ -81,17 +89,35 @@ def inspect(
     return Findings(gpu, model, train, held_out, plan)
 
 
-def find_gpu() -> Gpu:
-    """The first card, as nvidia-smi tells it: torch is not imported for this.
+def find_gpu(environ: Mapping[str, str]) -> Gpu:
+    """The card that a process with this environment takes first, as nvidia-smi tells it.
+
+    torch is not imported for this.
 
     Raises:
-        Unavailable: no driver, no card, or none that may be seen.
+        Unavailable: no driver, no card, none that may be seen, or one that tells too little.
     """
-    fields = "name,memory.total,memory.free,compute_cap,driver_version"
+    cards = _listed_cards()
+    card = _first_visible(cards, environ.get("CUDA_VISIBLE_DEVICES"))
+    for field in ("memory.total", "compute_cap", "driver_version"):
+        if card[field].startswith("["):  # "[N/A]", "[Insufficient Permissions]" and the like
+            raise Unavailable(
+                f"nvidia-smi tells no {field} of the {card['name']} ({card[field]}), as for a MIG "
+                "slice: what fits cannot be planned. Take a whole card."
+            )
+    total, free = card["memory.total"], card["memory.free"]
+    free = total if free.startswith("[") else free
+    major, _, minor = card["compute_cap"].partition(".")
+    mib, capability = 2**20, (int(major), int(minor))
+    return Gpu(card["name"], int(total) * mib, int(free) * mib, capability, card["driver_version"])
+
+
+def _listed_cards() -> list[dict[str, str]]:
+    """Every card that the driver lists, in the order of the PCI bus."""
     way_out = "Start the container with `--gpus all` on a host with an NVIDIA GPU and driver."
     try:
         answer = subprocess.run(
-            ["nvidia-smi", f"--query-gpu={fields}", "--format=csv,noheader,nounits"],
+            ["nvidia-smi", f"--query-gpu={','.join(_FIELDS)}", "--format=csv,noheader,nounits"],
             capture_output=True,
             text=True,
             timeout=30,
@@ -102,14 +128,31 @@ def find_gpu() -> Gpu:
         ) from None
     except subprocess.TimeoutExpired:
         raise Unavailable("nvidia-smi did not answer within 30 s: the driver hangs.") from None
-    first = answer.stdout.strip().splitlines()[:1]
-    if answer.returncode != 0 or not first:
+    lines = answer.stdout.strip().splitlines()
+    if answer.returncode != 0 or not lines:
         detail = (answer.stderr or answer.stdout).strip().splitlines()[:1]
         raise Unavailable(f"No usable GPU: {' '.join(detail) or 'none is listed'}. {way_out}")
-    name, total, free, capability, driver = (part.strip() for part in first[0].split(","))
-    major, _, minor = capability.partition(".")
-    mib = 2**20
-    return Gpu(name, int(total) * mib, int(free) * mib, (int(major), int(minor)), driver)
+    values = [[value.strip() for value in line.split(",")] for line in lines]
+    return [dict(zip(_FIELDS, row, strict=True)) for row in values]
+
+
+def _first_visible(cards: list[dict[str, str]], visible: str | None) -> dict[str, str]:
+    """The card that CUDA counts as the first one, where `visible` is CUDA_VISIBLE_DEVICES.
+
+    Its value is a list of indices or of beginnings of UUIDs; empty, it hides every card.
+    """
+    if visible is None:
+        return cards[0]
+    first = visible.split(",")[0].strip()
+    for card in cards:
+        by_uuid = first.startswith("GPU-") and card["uuid"].startswith(first)
+        if first == card["index"] or by_uuid:
+            return card
+    names = ", ".join(f"{card['index']} ({card['name']})" for card in cards)
+    raise Unavailable(
+        f"CUDA_VISIBLE_DEVICES={visible!r} leaves no card: its first entry is none of {names}. "
+        "Unset it, or let it begin with a whole card that is there."
+    )
 
 
 def download_folder(spec: JobSpec, revision: str | None) -> Path:

@@ -10,18 +10,19 @@ from pathlib import Path
 from typing import Any, cast
 
 from job.checkpoints import FOLDER
-from job.errors import InternalError, JobError, Stopped, UploadFailed
+from job.errors import DestinationTaken, InternalError, JobError, Stopped, UploadFailed
 from job.events import EventLog, clean
-from job.hashing import FileRecord, hash_folder
+from job.hashing import FileRecord, hash_folder, holds
 from job.receipt import build_receipt
 from job.record import Record
 from job.report import write_card, write_report
 from job.spec import JobSpec
 from job.stages import CARD, Stages
-from job.store import Claim, Destination, Part, is_finished
+from job.store import Claim, Destination, Part, finished_receipt, misfits
 
 NOT_IN_RECEIPT = ("run", "spec", "files", "samples", "audit")  # there already, or in the report
 AFTER_TRAINING = ("merge", "verify", "publish")  # a failure here leaves a good adapter
+_GONE = "missing or of another size"
 
 Hashed = dict[Part, list[FileRecord]]  # each part's files, with paths relative to the part
 
@@ -62,8 +63,11 @@ class Publisher:
     def finished(self) -> list[str]:
         """The receipts, if every destination has one of this very spec; else nothing.
 
+        Listed files that are gone or cut off are put back first, from the run's folder.
+
         Raises:
-            DestinationTaken: a destination holds another spec's run under this name.
+            DestinationTaken: a destination holds another spec's run under this name, or less
+                than its receipt lists, and it cannot be put back.
         """
         found = [self._finished_at(destination) for destination in self.destinations]
         return [uri for uri in found if uri] if all(found) else []
@@ -151,8 +155,28 @@ class Publisher:
             destination.release()
 
     def _finished_at(self, destination: Destination) -> str | None:
-        finished = is_finished(destination, self.spec.spec_hash)
-        return f"{destination.uri}/receipt.json" if finished else None
+        receipt = finished_receipt(destination, self.spec.spec_hash)
+        if receipt is None:
+            return None
+        if wrong := misfits(destination, receipt):
+            self._put_back(destination, wrong)
+        return f"{destination.uri}/receipt.json"
+
+    def _put_back(self, destination: Destination, wrong: list[FileRecord]) -> None:
+        """Send these files of a finished run again, or none of them if one is lost."""
+        what = f"{destination.uri}: {len(wrong)} of the files that its receipt lists are {_GONE}"
+        lost = [file.path for file in wrong if not holds(self.folder, file)]
+        if lost:
+            raise DestinationTaken(
+                f"{what}, and {self.folder} does not hold them as they were. Remove "
+                f"{destination.uri}/receipt.json to make the run anew, or choose another JOB_NAME.",
+                problems=lost[:20],
+            )
+        names = ", ".join(file.path for file in wrong[:5])
+        self.log.emit("warning", message=f"{what}; they are sent again: {names}")
+        self.log.enter("publish", destination.uri)
+        for file in wrong:
+            destination.restore(file, self.folder / file.path, self.log.progress)
 
     def _parts(self) -> list[Part]:
         """What the spec wants published and the run folder holds complete, in the spec's order."""

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from job.checkpoints import flush
-from job.hashing import FileRecord, hash_file, hash_folder
+from job.hashing import FileRecord, hash_file, hash_folder, holds
 from job.record import Record
 
 STAGES = "stages.json"
@@ -49,7 +49,7 @@ class Stages:
             return
         for stage, listed in content["stages"].items():  # in the order in which they were finished
             files = [FileRecord(**file) for file in listed]
-            if not all(self._holds(file) for file in files):
+            if not all(holds(self._folder, file) for file in files):
                 break
             self._files[stage] = files
         if "adapter" in self._files:
@@ -84,11 +84,6 @@ class Stages:
         """These are to be done again in this start."""
         for stage in stages:
             self._files.pop(stage, None)
-
-    def _holds(self, file: FileRecord) -> bool:
-        path = self._folder / file.path
-        whole = path.is_file() and path.stat().st_size == file.size
-        return whole and hash_file(path) == file.sha256
 
     def _write(self, snapshot: dict[str, Any]) -> None:
         stages = {stage: [asdict(file) for file in files] for stage, files in self._files.items()}

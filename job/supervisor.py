@@ -119,9 +119,9 @@ class Run:
         self.clock = Clock(spec, self.folder)
         self.mirror = Mirror(self.folder / FOLDER, publisher.destinations, log)
         kernels, on_cpu = spec.work_dir / "cache", spec.device == "cpu"
-        env = child_environment(environ, self.folder, on_cpu=on_cpu, kernels=kernels)
+        self.env = child_environment(environ, self.folder, on_cpu=on_cpu, kernels=kernels)
         self.children = Children(
-            spec, env, log, self.record, self.stages, self.mirror, self.signals, self.clock
+            spec, self.env, log, self.record, self.stages, self.mirror, self.signals, self.clock
         )
         self.materials = Materials(
             spec, self.folder, credentials, log, self.record, self.children, self.clock
@@ -193,7 +193,8 @@ class Run:
 
     def inspect(self) -> preflight.Findings:
         """Preflight, with a plan for rows as long as allowed."""
-        return preflight.inspect(self.spec, self.credentials, self.publisher.destinations, self.say)
+        places = self.publisher.destinations
+        return preflight.inspect(self.spec, self.credentials, self.env, places, self.say)
 
     def make_adapter(self, found: preflight.Findings) -> FetchedModel:
         """Train, from the newest checkpoint if there is one; the base it was trained on."""
@@ -230,6 +231,7 @@ class Run:
     def fail(self, error: JobError) -> Outcome:
         """Say why, here and at the destinations, and keep what may be kept."""
         self.signals.ending = True
+        self.log.tell_anyway()
         phase = self.log.phase
         reason = clean(describe(error, phase), self.log.redact)
         failure = {"run": self.spec.run_name, "spec_hash": self.spec.spec_hash, **reason}

@@ -31,6 +31,7 @@ class HubDouble(LoopbackServer):
         self.lfs: dict[str, bytes] = {}  # uploaded content by SHA-256
         self._faults: list[list[object]] = []  # [method, path regex, what, times left]
         self.lock = threading.RLock()
+        self.healed = threading.Event()
         hub = self
 
         class Bound(Handler):
@@ -96,10 +97,16 @@ class HubDouble(LoopbackServer):
         """Do what the next matching requests ask, then close the connection without an answer."""
         self._faults.append([method, pattern, "lose", times])
 
+    def hang(self, method: str, pattern: str, times: int = 1, *, done: bool = False) -> None:
+        """Never answer the next matching requests, though they may be `done`."""
+        self._faults.append([method, pattern, "mute" if done else "hang", times])
+
     def heal(self) -> None:
-        """Forget every fault that was ordered."""
+        """Forget every fault that was ordered, and drop what hangs."""
         with self.lock:
             self._faults.clear()
+            self.healed.set()
+            self.healed = threading.Event()
 
     def take_fault(self, method: str, path: str) -> object:
         with self.lock:

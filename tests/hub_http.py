@@ -54,7 +54,11 @@ class Hub(BaseHTTPRequestHandler):
         if self.headers.get("Transfer-Encoding") == "chunked":
             self.body = self._read_chunks()
         self.double.requests.append((self.command, url.path))
-        fault = self.double.take_fault(self.command, url.path)
+        fault, healed = self.double.take_fault(self.command, url.path), self.double.healed
+        if fault == "hang":
+            healed.wait(60)
+            self.close_connection = True
+            return
         try:
             if isinstance(fault, int):
                 raise refusal(fault, "a fault that the test asked for")
@@ -62,7 +66,8 @@ class Hub(BaseHTTPRequestHandler):
             reply = refusal(501, f"the double does not know {self.command} {self.path}")
         except Reply as raised:
             reply = raised
-        if fault == "lose":
+        if fault in ("lose", "mute"):
+            healed.wait(60 if fault == "mute" else 0)
             self.close_connection = True
             return
         self._send(reply)

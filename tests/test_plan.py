@@ -209,6 +209,14 @@ def test_what_was_asked_for_is_done():
     assert decided.precision.reason == decided.micro_batch_size.reason == "as asked"
 
 
+def test_a_micro_batch_that_was_asked_for_does_not_hide_that_not_even_one_row_fits():
+    with pytest.raises(Unavailable, match="larger card"):
+        plan(LLAMA_8B, T4, max_seq_length="65536", micro_batch_size="1")
+    more = plan(LLAMA_8B, T4, micro_batch_size="16").micro_batch_size
+    assert more.value == 16
+    assert "more than there is" in more.reason
+
+
 def test_the_cpu_trains_in_full_precision_without_a_card():
     decided = plan(SMOLLM2, None, device="cpu", batch_size="6")
     assert decided.values() == {

@@ -14,7 +14,9 @@ from job.spec import JobSpec, read_spec
 from job.store import Destination, open_destination
 from tests.jobs import job
 
-H100 = "NVIDIA H100 80GB HBM3, 81559, 80994, 9.0, 570.133.20"
+UUID = "GPU-1b2c3d4e-aaaa-bbbb-cccc-0123456789ab"
+H100 = f"0, {UUID}, NVIDIA H100 80GB HBM3, 81559, 80994, 9.0, 570.133.20"
+T4 = "1, GPU-ffff0000-1111-2222-3333-444444444444, Tesla T4, 15360, 15000, 7.5, 570.133.20"
 
 
 @pytest.fixture
@@ -25,7 +27,8 @@ def nvidia_smi(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
         folder = tmp_path / "bin"
         folder.mkdir(exist_ok=True)
         (folder / "answer").write_text(answer)
-        question = "--query-gpu=name,memory.total,memory.free,compute_cap,driver_version"
+        fields = "index,uuid,name,memory.total,memory.free,compute_cap,driver_version"
+        question = f"--query-gpu={fields}"
         script = folder / "nvidia-smi"
         script.write_text(
             "#!/bin/sh\n"
@@ -40,7 +43,7 @@ def nvidia_smi(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
 
 def test_the_card_is_what_the_driver_says(nvidia_smi):
     nvidia_smi(H100 + "\n")
-    gpu = preflight.find_gpu()
+    gpu = preflight.find_gpu({})
     assert gpu.name == "NVIDIA H100 80GB HBM3"
     assert gpu.memory == 81559 * 2**20
     assert gpu.free == 80994 * 2**20
@@ -48,9 +51,50 @@ def test_the_card_is_what_the_driver_says(nvidia_smi):
     assert gpu.driver == "570.133.20"
 
 
-def test_of_several_cards_the_first_is_taken(nvidia_smi):
-    nvidia_smi(H100 + "\nTesla T4, 15360, 15000, 7.5, 570.133.20\n")
-    assert preflight.find_gpu().name == "NVIDIA H100 80GB HBM3"
+@pytest.mark.parametrize(
+    ("visible", "name"),
+    [
+        (None, "NVIDIA H100 80GB HBM3"),
+        ("0", "NVIDIA H100 80GB HBM3"),
+        ("1", "Tesla T4"),
+        (" 1 ,0", "Tesla T4"),
+        ("GPU-ffff0000-1111-2222-3333-444444444444", "Tesla T4"),
+        ("GPU-ffff,0", "Tesla T4"),
+        (UUID, "NVIDIA H100 80GB HBM3"),
+    ],
+)
+def test_of_several_cards_it_is_the_first_that_cuda_sees(nvidia_smi, visible, name):
+    nvidia_smi(f"{H100}\n{T4}\n")
+    environ = {} if visible is None else {"CUDA_VISIBLE_DEVICES": visible}
+    assert preflight.find_gpu(environ).name == name
+
+
+@pytest.mark.parametrize("visible", ["", " ", "-1", "2", "2,0", "NoDevFiles", "MIG-1234"])
+def test_a_variable_that_hides_the_cards_is_named_with_what_there_is(nvidia_smi, visible):
+    nvidia_smi(f"{H100}\n{T4}\n")
+    with pytest.raises(Unavailable) as caught:
+        preflight.find_gpu({"CUDA_VISIBLE_DEVICES": visible})
+    assert f"CUDA_VISIBLE_DEVICES={visible!r}" in caught.value.message
+    assert "0 (NVIDIA H100 80GB HBM3), 1 (Tesla T4)" in caught.value.message
+
+
+@pytest.mark.parametrize("said", ["[N/A]", "[Insufficient Permissions]"])
+@pytest.mark.parametrize(
+    ("value", "field"),
+    [("81559", "memory.total"), ("9.0", "compute_cap"), ("570.133.20", "driver")],
+)
+def test_a_card_that_tells_too_little_is_refused_by_what_is_missing(nvidia_smi, said, value, field):
+    nvidia_smi(H100.replace(value, said))
+    with pytest.raises(Unavailable) as caught:
+        preflight.find_gpu({})
+    assert f"no {field}" in caught.value.message
+    assert said in caught.value.message
+
+
+def test_a_card_that_does_not_tell_what_is_free_is_taken_as_free(nvidia_smi):
+    nvidia_smi(H100.replace("80994", "[N/A]"))
+    gpu = preflight.find_gpu({})
+    assert gpu.free == gpu.memory == 81559 * 2**20
 
 
 @pytest.mark.parametrize(
@@ -64,7 +108,7 @@ def test_of_several_cards_the_first_is_taken(nvidia_smi):
 def test_a_driver_without_a_card_is_answered_with_the_way_out(nvidia_smi, answer, code, words):
     nvidia_smi(answer, code)
     with pytest.raises(Unavailable) as caught:
-        preflight.find_gpu()
+        preflight.find_gpu({})
     assert words in caught.value.message
     assert "--gpus all" in caught.value.message
 
@@ -72,7 +116,7 @@ def test_a_driver_without_a_card_is_answered_with_the_way_out(nvidia_smi, answer
 def test_a_machine_without_a_driver_is_answered_with_the_way_out(tmp_path, monkeypatch):
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(Unavailable) as caught:
-        preflight.find_gpu()
+        preflight.find_gpu({})
     assert "nvidia-smi is missing" in caught.value.message
     assert "--gpus all" in caught.value.message
 
@@ -88,7 +132,7 @@ def parts(environ: dict[str, str]) -> tuple[JobSpec, list[Destination]]:
 def test_a_good_job_is_found_good_and_nothing_is_left_behind(tmp_path):
     said: list[str] = []
     spec, destinations = parts(job(tmp_path))
-    found = preflight.inspect(spec, Credentials(), destinations, said.append)
+    found = preflight.inspect(spec, Credentials(), {}, destinations, said.append)
     assert found.gpu is None
     assert found.device() == {"name": "CPU", "memory_gb": None}
     told = {"type": "llama", "revision": None, "licence": {}, "stored": "16bit"}
@@ -105,7 +149,7 @@ def test_a_good_job_is_found_good_and_nothing_is_left_behind(tmp_path):
 def test_the_card_decides_the_plan_and_is_named(tmp_path, nvidia_smi):
     nvidia_smi(H100)
     spec, destinations = parts(job(tmp_path, JOB_DEVICE="cuda"))
-    found = preflight.inspect(spec, Credentials(), destinations, lambda _: None)
+    found = preflight.inspect(spec, Credentials(), {}, destinations, lambda _: None)
     assert found.device() == {
         "name": "NVIDIA H100 80GB HBM3",
         "memory_gb": 85.5,
@@ -117,4 +161,4 @@ def test_the_card_decides_the_plan_and_is_named(tmp_path, nvidia_smi):
 def test_held_out_rows_are_looked_for_too(tmp_path):
     spec, destinations = parts(job(tmp_path, JOB_EVAL_DATASET=f"{tmp_path}/none.jsonl"))
     with pytest.raises(NotFound, match=r"none\.jsonl"):
-        preflight.inspect(spec, Credentials(), destinations, lambda _: None)
+        preflight.inspect(spec, Credentials(), {}, destinations, lambda _: None)

@@ -132,6 +132,44 @@ def test_one_destination_that_fails_does_not_touch_the_other(
     assert not (tmp_path / "lost" / "run-a" / "receipt.json").exists()
 
 
+def test_what_a_finished_run_has_lost_is_put_back_and_nothing_else_is_touched(
+    publisher: Callable[..., Publisher], tmp_path: Path
+) -> None:
+    run = publisher(tmp_path)
+    [uri] = run.publish({})
+    there = tmp_path / "out/run-a"
+    (there / "adapter/adapter_model.safetensors").unlink()
+    (there / "merged/model.safetensors").write_bytes(b"cut")
+    whole = (there / "report/index.html").stat().st_mtime_ns
+    assert run.finished() == [uri]
+    assert verify_uri(uri, Credentials())[1] == []
+    assert (there / "report/index.html").stat().st_mtime_ns == whole
+    said = run.log.path.read_text()
+    assert "2 of the files that its receipt lists are missing or of another size" in said
+    assert "merged/model.safetensors" in said
+
+
+@pytest.mark.parametrize("here", ["gone", "another"])
+def test_what_is_lost_here_and_there_is_a_failure_that_names_it(
+    publisher: Callable[..., Publisher], tmp_path: Path, here: str
+) -> None:
+    run = publisher(tmp_path)
+    run.publish({})
+    there = tmp_path / "out/run-a"
+    for name in PARTS.values():
+        next(there.rglob(name)).unlink()
+    kept = run.folder / "merged/model.safetensors"
+    if here == "gone":
+        kept.unlink()
+    else:
+        kept.write_bytes(bytes(kept.stat().st_size))
+    with pytest.raises(DestinationTaken, match=r"Remove .*receipt\.json") as caught:
+        run.finished()
+    assert caught.value.problems == ["merged/model.safetensors"]
+    assert not (there / "adapter/adapter_model.safetensors").exists()
+    assert (there / "receipt.json").exists()
+
+
 def test_a_run_of_another_spec_at_the_destination_is_left_alone(
     publisher: Callable[..., Publisher], tmp_path: Path
 ) -> None:

@@ -23,8 +23,8 @@ ADVICE: dict[int, str] = {
     "last lines and this page's versions are what a bug report needs.",
     71: "Give the container more disk or memory: `python entrypoint.py check` prints what the job "
     "needs. Then start it again with the same spec.",
-    73: "Another run has this name at the destination. Choose another JOB_NAME, or leave it out: "
-    "then the name follows from the spec.",
+    73: "Another run has this name at the destination, or this one's files are gone there. Choose "
+    "another JOB_NAME, or leave it out: then the name follows from the spec.",
     74: "Repair the destination, then start the job again with the same spec: it only uploads what "
     "is missing. All files are kept in the run's folder under JOB_WORK_DIR.",
     75: "Start the job again with the same spec (with a higher budget, if that ended it): it goes "

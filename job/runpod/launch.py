@@ -28,7 +28,7 @@ from job.runpod.follow import POLL_SECONDS, Follower, Line, line_of
 from job.runpod.pod import limit_hours
 from job.runpod.request import MIN_CUDA, PASSED, Wanted, disk_gb, masked, pod_body
 from job.spec import JobSpec
-from job.store import Destination, is_finished, open_destination
+from job.store import Destination, finished_receipt, misfits, open_destination
 
 Read = Callable[[Mapping[str, str]], tuple[JobSpec, Credentials]]
 Say = Callable[[str], None]
@@ -114,13 +114,15 @@ def launch(arguments: list[str], environ: Mapping[str, str], read: Read, say: Sa
 
 
 def _is_done(spec: JobSpec, destinations: list[Destination]) -> bool:
-    """Whether there is nothing to do; False where this machine may not ask.
+    """Whether all is there and whole; False where this machine may not ask.
 
     Raises:
         DestinationTaken: the pod would find another run there.
     """
     try:
-        return all(is_finished(destination, spec.spec_hash) for destination in destinations)
+        receipts = [finished_receipt(one, spec.spec_hash) for one in destinations]
+        found = zip(destinations, receipts, strict=True)
+        return all(r is not None and not misfits(one, r) for one, r in found)
     except DestinationTaken:
         raise
     except JobError:  # the credentials may be RunPod secrets

@@ -148,7 +148,7 @@ def fitness_checks(environ: Mapping[str, str]) -> list[Callable[[], None]]:
         from job.plan import require_supported
         from job.preflight import find_gpu
 
-        require_supported(find_gpu())
+        require_supported(find_gpu(environ))
 
     def disk() -> None:
         from job import space

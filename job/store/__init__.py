@@ -27,7 +27,9 @@ __all__ = [
     "Destination",
     "Part",
     "Progress",
+    "finished_receipt",
     "is_finished",
+    "misfits",
     "open_destination",
     "open_store",
 ]
@@ -138,12 +140,31 @@ class Destination(Protocol):
     def release(self) -> None:
         """Give the claim back and end its heartbeat. Never raises a JobError."""
 
+    def sizes(self, receipt: Receipt) -> dict[str, int]:
+        """What is stored of the listed files, in bytes, by the names that the receipt gives them.
+
+        Costs a listing (on the Hub one for each part); there may be other names in it, too.
+        """
+
+    def restore(self, file: FileRecord, path: Path, progress: Progress) -> None:
+        """Put back a listed file that is gone or cut off, and verify it there.
+
+        Needs no claim: the receipt has settled what its bytes are.
+
+        Args:
+            file: as the receipt lists it.
+            path: a copy with just that content.
+
+        Raises:
+            DestinationTaken: nothing can be put back there (a commit of the Hub). As publish.
+        """
+
     def verify(self, receipt: Receipt) -> list[str]:
         """Read every listed file back and hash it; the problems found, none when all is well."""
 
 
-def is_finished(destination: Destination, spec_hash: str) -> bool:
-    """Whether the run with this spec is finished there: it has a receipt, and it is this run's.
+def finished_receipt(destination: Destination, spec_hash: str) -> Receipt | None:
+    """The receipt of the run with this spec, None when it is not finished there.
 
     Raises:
         DestinationTaken: the receipt is of another spec's run.
@@ -151,7 +172,19 @@ def is_finished(destination: Destination, spec_hash: str) -> bool:
     receipt = destination.read_receipt()
     if receipt is not None and receipt["spec_hash"] != spec_hash:
         raise DestinationTaken(another_run(destination.uri, receipt["spec_hash"], spec_hash))
-    return receipt is not None
+    return receipt
+
+
+def misfits(destination: Destination, receipt: Receipt) -> list[FileRecord]:
+    """The listed files that are missing there, or of another size; costs a listing."""
+    there = destination.sizes(receipt)
+    listed = [FileRecord(f["path"], f["size"], f["sha256"]) for f in receipt["files"]]
+    return [file for file in listed if there.get(file.path) != file.size]
+
+
+def is_finished(destination: Destination, spec_hash: str) -> bool:
+    """Whether there is a receipt of this spec's run; raises as `finished_receipt`."""
+    return finished_receipt(destination, spec_hash) is not None
 
 
 def open_store(

@@ -9,6 +9,7 @@ import hashlib
 import os
 import secrets
 import shutil
+import stat
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -100,10 +101,17 @@ class FileStore:
             return (path.stat().st_size, hash_file(path)) if path.is_file() else None
 
     def list(self, prefix: str = "") -> list[str]:
+        return sorted(self.sizes(prefix))
+
+    def sizes(self, prefix: str = "") -> dict[str, int]:
+        found = {}
         with _told(self.uri):
-            files = [path for path in self._folder.rglob("*") if path.is_file()]
-        keys = sorted(path.relative_to(self._folder).as_posix() for path in files)
-        return [key for key in keys if key.startswith(prefix)]
+            for path in self._folder.rglob("*"):
+                key = path.relative_to(self._folder).as_posix()
+                with contextlib.suppress(FileNotFoundError):  # another process was faster
+                    if key.startswith(prefix) and stat.S_ISREG((info := path.stat()).st_mode):
+                        found[key] = info.st_size
+        return found
 
     def delete(self, key: str) -> None:
         path = self._path(key)

@@ -27,7 +27,7 @@ from job.store import hub_checkpoints, is_finished, retry
 from job.store.claim import Claim
 from job.store.hub_client import Asking, ask, prepare_client
 from job.store.hub_push import Change, Upload, head_of, push
-from job.store.hub_read import digest, read
+from job.store.hub_read import digest, read, sizes
 from job.store.keys import safe_key
 from job.store.objects import FAILURE, RECEIPT
 from job.store.retry import BUDGET_SECONDS, QUICK_SECONDS, Emit, to_logging
@@ -250,11 +250,36 @@ class HubDestination:
     def release(self) -> None:
         self._heads = {}
 
+    def sizes(self, receipt: dict[str, Any]) -> dict[str, int]:
+        places: dict[tuple[str, str], dict[str, str]] = {}
+        for file in receipt["files"]:
+            where = self._listed(file)
+            named = places.setdefault((where["repo"], where["commit"]), {})
+            named[safe_key(where["repo_path"])] = file["path"]
+        found: dict[str, int] = {}
+        for (repo, commit), named in places.items():
+            if self._is_own(repo):
+                stored = sizes(self._api, repo, list(named), commit, self._asking)
+                found |= {named[path]: size for path, size in stored.items()}
+        return found
+
+    def restore(self, file: FileRecord, path: Path, progress: Progress) -> None:
+        raise DestinationTaken(
+            f"{self.uri}: a commit that its receipt names is gone, and cannot be made again. "
+            "Remove receipt.json there, and start the run again: it publishes anew"
+        )
+
+    def _listed(self, file: dict[str, Any]) -> dict[str, Any]:
+        return file if "repo" in file else self._where(file["path"])
+
+    def _is_own(self, repo: str) -> bool:
+        return repo in (self._repo, f"{self._repo}-lora")
+
     def verify(self, receipt: dict[str, Any]) -> list[str]:
         problems: list[str] = []
         for file in receipt["files"]:
-            where = file if "repo" in file else self._where(file["path"])
-            if where["repo"] not in (self._repo, f"{self._repo}-lora"):
+            where = self._listed(file)
+            if not self._is_own(where["repo"]):
                 problems.append(f"{file['path']}: in a repository of another run")
                 continue
             found = digest(

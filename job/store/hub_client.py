@@ -25,7 +25,7 @@ from job.errors import (
 from job.store.retry import Policy, retrying
 
 T = TypeVar("T")
-_TIMEOUT = httpx.Timeout(120, connect=10)  # the library's own is none: a commit may never answer
+TIMEOUT = httpx.Timeout(120, connect=10)  # the library's own is none: a commit may never answer
 _NETWORK = (httpx.TimeoutException, httpx.NetworkError, httpx.RemoteProtocolError)
 # What uploads raise: RuntimeError wraps the LFS client's errors and is how hf_xet reports its own;
 # JSONDecodeError comes from a gateway's error page.
@@ -50,7 +50,7 @@ def prepare_client() -> None:
 
     def factory() -> httpx.Client:
         client = default_client_factory()
-        client.timeout = _TIMEOUT
+        client.timeout = TIMEOUT
         return client
 
     set_client_factory(factory)

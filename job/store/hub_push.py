@@ -18,8 +18,7 @@ from huggingface_hub.hf_api import RepoFile
 
 from job.errors import UploadFailed
 from job.store.hub_client import Asking, ask, status_of
-
-_PATHS_PER_REQUEST = 500
+from job.store.hub_read import entries
 
 
 @dataclass(frozen=True)
@@ -117,11 +116,7 @@ def head_of(api: HfApi, repo: str) -> str:
 def differences(api: HfApi, repo: str, revision: str, uploads: Mapping[str, Upload]) -> list[str]:
     """What the Hub does not hold as it should at this revision, one text a file."""
     paths = list(uploads)
-    found: dict[str, RepoFile] = {}
-    for start in range(0, len(paths), _PATHS_PER_REQUEST):
-        some = paths[start : start + _PATHS_PER_REQUEST]
-        entries = api.get_paths_info(repo, some, revision=revision)
-        found |= {entry.path: entry for entry in entries if isinstance(entry, RepoFile)}
+    found = entries(api, repo, paths, revision)
     wrong = [path for path in paths if path in found and not _is(found[path], uploads[path])]
     missing = [path for path in paths if path not in found]
     return [f"{path}: missing" for path in missing] + [f"{path}: other bytes" for path in wrong]

@@ -66,6 +66,9 @@ class Store(Protocol):
     def list(self, prefix: str = "") -> list[str]:
         """All keys that start with `prefix`, sorted."""
 
+    def sizes(self, prefix: str = "") -> dict[str, int]:
+        """The same keys with the bytes of each, for the price of a listing."""
+
     def delete(self, key: str) -> None:
         """Remove the object; it need not be there."""
 

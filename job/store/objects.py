@@ -193,6 +193,12 @@ class ObjectDestination:
                 self._heartbeat.stop(unfinished=self._unfinished)
             self._heartbeat = None
 
+    def sizes(self, receipt: dict[str, Any]) -> dict[str, int]:
+        return self.store.sizes()
+
+    def restore(self, file: FileRecord, path: Path, progress: Progress) -> None:
+        self._put(safe_key(file.path), path, file, progress)
+
     def verify(self, receipt: dict[str, Any]) -> list[str]:
         problems: list[str] = []
         for file in receipt["files"]:

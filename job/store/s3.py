@@ -208,11 +208,14 @@ class S3Store:
         return self._do(key, read, writing=False)
 
     def list(self, prefix: str = "") -> list[str]:
-        def read(client: S3Client) -> list[str]:
+        return sorted(self.sizes(prefix))
+
+    def sizes(self, prefix: str = "") -> dict[str, int]:
+        def read(client: S3Client) -> dict[str, int]:
             pages = client.get_paginator("list_objects_v2")
             found = pages.paginate(Bucket=self._bucket, Prefix=self._prefix + prefix)
-            keys = [item["Key"] for page in found for item in page.get("Contents", [])]
-            return sorted(key.removeprefix(self._prefix) for key in keys)
+            items = [item for page in found for item in page.get("Contents", [])]
+            return {item["Key"].removeprefix(self._prefix): item["Size"] for item in items}
 
         return self._do(prefix, read, writing=False)
 

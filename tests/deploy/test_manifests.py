@@ -5,6 +5,7 @@ That each manifest is valid is `make manifests`, which `make check` runs.
 
 from __future__ import annotations
 
+import json
 import re
 
 import pytest
@@ -13,6 +14,7 @@ from job import __version__
 from job.errors import ERRORS
 from job.spec import read_spec
 from tests.deploy.manifests import DEPLOY, container, read, variables
+from tests.jobs import ROOT
 
 FINAL = {error.exit_code for error in ERRORS if not error.retryable}
 RETRYABLE = {error.exit_code for error in ERRORS if error.retryable}
@@ -97,3 +99,6 @@ def test_aws_batch_starts_again_what_another_start_on_the_same_fleet_may_mend():
     assert len(rules) <= 5
     assert again == RETRYABLE - {69}
     assert rules[-1] == {"onReason": "*", "action": "EXIT"}  # without it, no match is a retry
+    text = (ROOT / "docs/reliability.md").read_text(encoding="utf-8")
+    told = json.loads(text.split("```json\n")[1].split("```")[0])
+    assert told == read("aws-batch.json")["retryStrategy"]

@@ -1,11 +1,16 @@
-"""SIGKILL at every boundary: of files, before the n-th change; of a store, around each request."""
+"""SIGKILL at every boundary: of files, before the n-th change; of a store, around each request.
+
+And a disk that is full from one file on.
+"""
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import sys
 import threading
+from pathlib import Path
 from typing import Any
 
 from botocore.httpsession import URLLib3Session
@@ -32,6 +37,29 @@ def kill_before(number: int, *folders: str) -> None:
             count += 1
             if count == number:
                 os.kill(os.getpid(), signal.SIGKILL)
+
+    sys.addaudithook(hook)
+
+
+def fill(folder: Path) -> None:
+    """Leave no byte free on the disk of this folder."""
+    with contextlib.suppress(OSError), (folder / "ballast").open("wb", buffering=0) as file:
+        for size in (1 << 16, 1):
+            with contextlib.suppress(OSError):
+                while file.write(bytes(size)) == size:
+                    pass
+
+
+def fill_at_receipt(folder: Path) -> None:
+    """Fill the disk of this folder the moment that this process begins to write a receipt."""
+    filled = False
+
+    def hook(event: str, args: tuple[Any, ...]) -> None:
+        nonlocal filled
+        opens = event == "open" and not filled and isinstance(args[0], str | os.PathLike)
+        if opens and Path(args[0]).name.startswith(".receipt.json."):
+            filled = True
+            fill(folder)
 
     sys.addaudithook(hook)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import resource
 import shutil
 import signal
 import struct
@@ -119,6 +120,12 @@ class Drill:
             for name in LOG:  # the destination's own
                 assert json.loads((self.place / name).read_text().splitlines()[-1])
             assert json.loads((self.place / "status.json").read_text())["state"] == "done"
+
+
+def cpu_seconds() -> float:
+    """Of all processes started here that have ended: what a busy machine does not change."""
+    spent = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return spent.ru_utime + spent.ru_stime
 
 
 def sha256(content: bytes) -> str:

@@ -3,7 +3,8 @@
 `python -m tests.drills.stand_in run`. The children (`preparer`, `trainer`, `merger`, `verifier`
 beside this file) keep real checkpoints, by the trainer's own keeper, of a toy model that learns in
 milliseconds. `DRILL_KILL_BEFORE=n` kills the supervisor at a file boundary, `DRILL_KILL_AT=n` at a
-boundary of a store; `DRILL_PATIENCE`, `DRILL_PART_BYTES` and `DRILL_EVERY` change what would take
+boundary of a store; `DRILL_FILL` is a folder whose disk fills when the receipt is written;
+`DRILL_PATIENCE`, `DRILL_HUB_TIMEOUT`, `DRILL_PART_BYTES` and `DRILL_EVERY` change what would take
 too long; `DRILL_WEBHOOK` is where webhooks go instead of a public address.
 """
 
@@ -15,9 +16,11 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import httpx
+
 from job import children, cli, log_mirror, publish, space, webhook
-from job.store import retry, s3
-from tests.drills.boundaries import kill_at, kill_before
+from job.store import hub_client, retry, s3
+from tests.drills.boundaries import fill_at_receipt, kill_at, kill_before
 
 children.DATA = "tests.drills.preparer"
 children.TRAINER = "tests.drills.trainer"
@@ -53,6 +56,10 @@ def main() -> int:
         kill_before(int(number), *environ["DRILL_FOLDERS"].split(":"))
     if number := environ.get("DRILL_KILL_AT"):
         kill_at(int(number))
+    if folder := environ.get("DRILL_FILL"):
+        fill_at_receipt(Path(folder))
+    if seconds := environ.get("DRILL_HUB_TIMEOUT"):
+        hub_client.TIMEOUT = httpx.Timeout(float(seconds))
     if seconds := environ.get("DRILL_PATIENCE"):
         retry.UPLOAD_SECONDS = float(seconds)
     log_mirror.EVERY = float(environ.get("DRILL_EVERY", log_mirror.EVERY))

@@ -4,26 +4,36 @@ from __future__ import annotations
 
 import subprocess
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
 from job.checkpoints import names, read
+from tests.drills.conftest import STEPS
 
 pytestmark = pytest.mark.drill  # mounts, so it needs root
 
 
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """16 MiB of memory as the work dir's file system."""
-    folder = tmp_path / "work"
-    folder.mkdir()
+    """The work dir's."""
+    with mounted(tmp_path / "work") as folder:
+        yield folder
+
+
+@contextmanager
+def mounted(folder: Path) -> Iterator[Path]:
+    """16 MiB of memory as the file system of this folder."""
+    folder.mkdir(exist_ok=True)
     command = ["mount", "-t", "tmpfs", "-o", "size=16m", "drill", str(folder)]
     mounted = subprocess.run(command, capture_output=True, text=True)
     if mounted.returncode != 0:
         pytest.fail(f"this drill mounts a tmpfs, for which it must be root: {mounted.stderr}")
-    yield folder
-    subprocess.run(["umount", "--lazy", str(folder)], check=True)
+    try:
+        yield folder
+    finally:
+        subprocess.run(["umount", "--lazy", str(folder)], check=True)
 
 
 def free(disk: Path) -> None:
@@ -56,6 +66,26 @@ def test_a_disk_that_fills_ends_with_71_and_loses_nothing(drill, small_disk, ord
     run.is_done(run.run())
     resumed = [event["step"] for event in run.said("resumed")]
     assert resumed == ([goes_on_after] if goes_on_after else [])
+
+
+@pytest.mark.parametrize(
+    ("where", "words"),
+    [("out", "no space left to write to"), (".", "is full")],
+    ids=["the destination's", "the only one"],
+)
+def test_a_disk_that_fills_while_the_receipt_is_written_leaves_none_and_the_next_start_writes_it(
+    drill, tmp_path, where, words
+):
+    with mounted(tmp_path / where) as disk:
+        run = drill()
+        ended = run.run(DRILL_FILL=str(disk))
+        assert ended.code == 71, ended.text
+        assert words in ended.line["message"]
+        assert [path for path in run.place.rglob("*receipt*") if path.is_file()] == []
+        assert (run.place / "adapter/adapter_model.safetensors").exists()
+        (disk / "ballast").unlink()
+        run.is_done(run.run())
+        assert len(run.said("step")) == STEPS
 
 
 def test_a_disk_that_is_too_small_is_refused_before_anything_with_the_sum(drill, small_disk):

@@ -87,6 +87,31 @@ def test_what_does_not_heal_ends_and_the_next_start_only_uploads(
     assert len(run.said("step")) == 2  # of the first start
 
 
+@pytest.mark.parametrize("done", [False, True], ids=["never made", "made"])
+def test_a_commit_that_is_never_answered_is_given_up_and_made_once(
+    run: Drill, hub: HubDouble, done: bool
+):
+    process = run.start(DRILL_HUB_TIMEOUT="3")
+    run.until_said("phase", phase="verify")
+    hub.hang("POST", COMMIT, done=done)
+    is_done(run, hub, wait(process))
+    assert "ReadTimeout" in [retry["why"] for retry in run.said("retry")]
+
+
+def test_a_hub_that_answers_no_commit_ends_with_74_and_the_next_start_only_uploads(
+    run: Drill, hub: HubDouble
+):
+    process = run.start(DRILL_HUB_TIMEOUT="3", DRILL_PATIENCE="2")
+    run.until_said("phase", phase="verify")
+    hub.hang("POST", COMMIT, 10**6)
+    ended = wait(process)
+    assert ended.code == 74, ended.text
+    assert "the Hub did not take it (ReadTimeout)" in ended.line["message"]
+    hub.heal()
+    is_done(run, hub, run.run())
+    assert len(run.said("step")) == 2  # of the first start
+
+
 def test_a_token_in_a_file_that_expires_is_read_again(run: Drill, hub: HubDouble, tmp_path: Path):
     token = tmp_path / "token"
     token.write_text(TOKEN)

@@ -6,6 +6,7 @@ import base64
 import json
 import zipfile
 import zlib
+from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import quote, quote_plus
 
@@ -15,11 +16,20 @@ import pytest
 from job.credentials import SECRETS
 from tests import s3
 from tests.conftest import BUCKET
+from tests.hub_double import HubDouble
 from tests.jobs import ROOT, Ended
+from tests.store.s3_proxy import S3Proxy
+from tests.test_webhook import Receiver
 
-KEYS = ("HF_TOKEN", "WANDB_API_KEY", "RUNPOD_API_KEY", "MLFLOW_TRACKING_TOKEN")
+KEYS = (
+    *("WANDB_API_KEY", "RUNPOD_API_KEY", "RUNPOD_TERMINATE_API_KEY", "JOB_WEBHOOK_SECRET"),
+    "MLFLOW_TRACKING_TOKEN",
+)
+HEADERS = ("HF_TOKEN", "AWS_SESSION_TOKEN")  # sent as one, so in ASCII
 # Each with letters that URLs, JSON and base64 spell in another way.
 CANARIES = {name: f'canary/{name.lower()}+"ü\\{name[::-1]}=' for name in KEYS}
+CANARIES |= {name: f'canary/{name.lower()}+"\\{name[::-1]}=' for name in HEADERS}
+REPO = "org/tuned"
 
 
 def spellings(secret: str) -> set[bytes]:
@@ -73,11 +83,59 @@ def download(env: dict[str, str], prefix: str, into: Path) -> Path:
     return into
 
 
+def held(hub: HubDouble, into: Path) -> Path:
+    """Every file of every commit on the Hub, and what the commits say, as files."""
+    into.mkdir()
+    told = []
+    for repo in hub.repos.values():
+        for commit in [*repo.commits, *(c for branch in repo.branches.values() for c in branch)]:
+            told += [commit.title, commit.description]
+            for name, blob in commit.files.items():
+                path = into / commit.oid / name
+                path.parent.mkdir(parents=True, exist_ok=True)
+                path.write_bytes(blob.content)
+    (into / "commits.txt").write_text("\n".join([*told, *(path for _, path in hub.requests)]))
+    return into
+
+
+def posted(receiver: Receiver, into: Path) -> Path:
+    """What the webhook was sent, headers and bodies, as a file."""
+    assert receiver.got
+    assert all("v1=" in headers["X-Signature"] for headers, _ in receiver.got)
+    into.mkdir()
+    texts = [str(headers).encode() + body for headers, body in receiver.got]
+    (into / "posts.txt").write_bytes(b"\n".join(texts))
+    return into
+
+
+@pytest.fixture
+def hub() -> Iterator[HubDouble]:
+    with HubDouble() as hub:
+        hub.add_account(CANARIES["HF_TOKEN"], orgs=("org",))
+        yield hub
+
+
+@pytest.fixture
+def store(s3_env: dict[str, str]) -> Iterator[S3Proxy]:
+    """Before the real server, which takes no session token that it has not made."""
+    with S3Proxy(s3_env["AWS_ENDPOINT_URL_S3"]) as proxy:
+        yield proxy
+
+
+@pytest.fixture
+def receiver() -> Iterator[Receiver]:
+    receiver = Receiver()
+    yield receiver
+    receiver.stop()
+
+
 @pytest.mark.parametrize("as_files", [False, True], ids=["variables", "files"])
-def test_no_secret_is_in_any_byte_of_success_failure_or_stop(drill, s3_env, tmp_path, as_files):
+def test_no_secret_is_in_any_byte_of_success_failure_or_stop(
+    drill, s3_env, store, hub, receiver, tmp_path, as_files
+):
     secrets, given = dict(CANARIES), dict(CANARIES)
     secrets["AWS_SECRET_ACCESS_KEY"] = s3_env["AWS_SECRET_ACCESS_KEY"]
-    s3 = dict(s3_env)
+    s3 = s3_env | {"AWS_ENDPOINT_URL_S3": store.url}
     if as_files:
         given = {}
         for name, value in secrets.items():
@@ -89,9 +147,11 @@ def test_no_secret_is_in_any_byte_of_success_failure_or_stop(drill, s3_env, tmp_
     for folder in outside.values():
         folder.mkdir()
     said = [f"What is {value}?" for value in CANARIES.values()]
+    given |= {"HF_ENDPOINT": hub.url, "HF_HUB_DISABLE_XET": "1", "DRILL_WEBHOOK": receiver.url}
     run = drill(
         {**s3, **given, "HOME": str(outside["home"]), "TMPDIR": str(outside["tmp"])},
-        JOB_OUTPUT=f"file://{tmp_path}/out,s3://{BUCKET}/{prefix}",
+        JOB_OUTPUT=f"file://{tmp_path}/out,s3://{BUCKET}/{prefix},hf://{REPO}",
+        JOB_WEBHOOK_URL="https://hooks.example/run",
         JOB_PROMPTS=json.dumps(said),
     )
     before = sorted(p.name for p in ROOT.iterdir())
@@ -108,12 +168,17 @@ def test_no_secret_is_in_any_byte_of_success_failure_or_stop(drill, s3_env, tmp_
     stopped = Ended(process.wait(60), *process.communicate())
     assert stopped.code == 75, stopped.text
     stored = download(s3_env, prefix, tmp_path / "stored-1")  # checkpoints among it
-    assert leaks(values, [failed, stopped], *folders, stored) == []
+    assert "checkpoints" in hub.repos["models", REPO].branches
+    others = held(hub, tmp_path / "hub-1"), posted(receiver, tmp_path / "posted-1")
+    assert leaks(values, [failed, stopped], *folders, stored, *others) == []
 
     ended = run.run()
     assert ended.code == 0, ended.text
     stored = download(s3_env, prefix, tmp_path / "stored-2")
-    assert leaks(values, [ended], *folders, stored) == []
+    others = held(hub, tmp_path / "hub-2"), posted(receiver, tmp_path / "posted-2")
+    assert leaks(values, [ended], *folders, stored, *others) == []
+    assert "receipt.json" in hub.files(REPO)
+    assert "done" in [state["state"] for state in receiver.taken]
     receipt = json.loads((run.place / "receipt.json").read_text())
     assert "[redacted]" in json.dumps(receipt["spec"]["prompts"])
     assert [list(folder.iterdir()) for folder in outside.values()] == [[], []]

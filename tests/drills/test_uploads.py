@@ -126,6 +126,17 @@ def test_a_store_that_is_down_for_a_while_costs_only_time(upload: Upload):
     assert len(retries) >= 2
 
 
+def test_a_narrow_line_costs_only_time_however_little_the_patience(upload: Upload):
+    upload.run.environ["DRILL_PATIENCE"] = "2"
+    process = upload.run.start()
+    upload.run.until_said("phase", phase="verify")
+    upload.proxy.bytes_per_second = 4 * MIB
+    upload.is_done(wait(process))
+    assert upload.retries() == []
+    told = [event for event in upload.run.said("uploaded") if event["uri"].endswith(MERGED)]
+    assert told[-1]["seconds"] > 5  # 21 MiB by this line: more than the patience
+
+
 def test_a_store_that_stays_down_ends_with_74_and_the_next_start_only_uploads(upload: Upload):
     upload.run.environ["DRILL_PATIENCE"] = "2"
     upload.proxy.refuse("PUT", 503, "SlowDown", FOREVER, "partNumber=4")

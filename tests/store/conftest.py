@@ -47,6 +47,12 @@ class Place:
         else:
             self._s3().put_object(Bucket=BUCKET, Key=self._key(key), Body=content)
 
+    def delete(self, key: str) -> None:
+        if self.ref.scheme == "file":
+            (Path(self.ref.location) / key).unlink()
+        else:
+            self._s3().delete_object(Bucket=BUCKET, Key=self._key(key))
+
     def keys(self) -> list[str]:
         if self.ref.scheme == "file":
             folder = Path(self.ref.location)

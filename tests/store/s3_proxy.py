@@ -52,6 +52,7 @@ class S3Proxy(LoopbackServer):
         foreign_etags: answer HEAD and GET with ETags that are no MD5, as S3 does under SSE-KMS.
         hours_ahead: what the Date of every answer is off by.
         expired: session tokens that are refused as ExpiredToken.
+        bytes_per_second: of the one line that all bodies come in by; 0 is no limit.
     """
 
     def __init__(self, upstream: str) -> None:
@@ -62,6 +63,8 @@ class S3Proxy(LoopbackServer):
         self.foreign_etags = False
         self.hours_ahead = 0.0
         self.expired: set[str] = set()
+        self.bytes_per_second = 0.0
+        self.line = threading.Lock()
         self.faults: list[Fault] = []
         self.held, self._go = threading.Event(), threading.Event()
         self.healed = threading.Event()
@@ -147,7 +150,7 @@ class _Handler(BaseHTTPRequestHandler):
         if kind == "reset":
             self._reset(length)
             return
-        body = self.rfile.read(length)
+        body = self._read(length)
         if proxy.holds(self.command, self.path):
             self.close_connection = True
             return
@@ -162,6 +165,17 @@ class _Handler(BaseHTTPRequestHandler):
 
     def log_message(self, format: str, *args: object) -> None:
         pass
+
+    def _read(self, length: int) -> bytes:
+        """The body, no faster than the line carries it."""
+        if not self.owner.bytes_per_second:
+            return self.rfile.read(length)
+        body = bytearray()
+        while chunk := self.rfile.read(min(2**16, length - len(body))):
+            with self.owner.line:
+                time.sleep(len(chunk) / self.owner.bytes_per_second)
+            body += chunk
+        return bytes(body)
 
     def _do(self, kind: str, seconds: float, body: bytes) -> None:
         """Pass the request on, perhaps spoilt, and its answer back, perhaps spoilt."""

@@ -15,7 +15,7 @@ from job.credentials import Credentials
 from job.errors import AccessRefused, DestinationTaken, InternalError, UploadFailed
 from job.hashing import FileRecord, hash_folder
 from job.receipt import build_receipt
-from job.store import retry
+from job.store import misfits, retry
 from job.store.hub import HubDestination
 from job.store.hub_client import is_transient, translated
 from tests.hub_double import HubDouble
@@ -119,6 +119,29 @@ def test_only_the_adapter_goes_to_the_root_of_the_named_repository(hub: HubDoubl
     publish(hub, adapter)
     assert "adapter_config.json" in hub.files("org/tuned")
     assert ("models", "org/tuned-lora") not in hub.repos
+
+
+def test_sizes_are_of_the_commits_in_the_receipt_and_a_lost_repository_cannot_be_put_back(
+    hub: HubDouble, adapter: Path, merged: Path
+):
+    destination = destination_on(hub, ("lora", "merged_16bit"))
+    destination.acquire(claim("me"))
+    for part, folder in (("adapter", adapter), ("merged", merged)):
+        destination.publish(part, folder, hash_folder(folder), no_progress)
+    files = [*hash_folder(adapter, "adapter/"), *hash_folder(merged, "merged/")]
+    destination.publish_receipt(
+        build_receipt(run="run-a", spec_hash=OURS, spec={}, files=files, facts={})
+    )
+    receipt = destination.read_receipt()
+    assert receipt is not None
+    hub.requests.clear()
+    assert destination.sizes(receipt) == {file.path: file.size for file in files}
+    assert len(hub.requests) == 2  # one for each repository
+    hub.repos.pop(("models", "org/tuned-lora"))
+    wrong = misfits(destination, receipt)
+    assert wrong == hash_folder(adapter, "adapter/")
+    with pytest.raises(DestinationTaken, match=r"Remove receipt\.json"):
+        destination.restore(wrong[0], adapter, no_progress)
 
 
 def test_verify_names_a_flipped_bit(hub: HubDouble, adapter: Path):

@@ -9,6 +9,7 @@ import pytest
 
 from job.errors import DestinationTaken, InternalError, NotFound, Unavailable
 from job.hashing import FileRecord, hash_folder
+from job.store import misfits
 from job.store.keys import Store, Stored
 from job.store.objects import ObjectDestination
 from tests.store.conftest import OTHERS, OURS, Place, claim, no_progress, receipt_of
@@ -52,6 +53,27 @@ def test_verify_names_a_flipped_bit_and_a_missing_file(place: Place, adapter: Pa
         f"{weights}: not the bytes that the receipt lists",
         "merged/gone: missing",
     ]
+
+
+def test_sizes_tell_what_is_gone_or_cut_off_and_it_is_put_back_without_a_claim(
+    place: Place, adapter: Path
+):
+    destination = place.open()
+    destination.acquire(claim("me"))
+    destination.publish("adapter", adapter, hash_folder(adapter), no_progress)
+    receipt = receipt_of(adapter)
+    destination.publish_receipt(receipt)
+    destination.release()
+    assert misfits(destination, receipt) == []
+    weights = "adapter/adapter_model.safetensors"
+    place.write(f"run-a/{weights}", b"cut off")
+    place.delete("run-a/adapter/more/empty.txt")
+    wrong = misfits(destination, receipt)
+    assert [file.path for file in wrong] == [weights, "adapter/more/empty.txt"]
+    for file in wrong:
+        destination.restore(file, adapter.parent / file.path, no_progress)
+    assert destination.verify(receipt) == []
+    assert misfits(destination, receipt) == []
 
 
 def test_a_second_receipt_is_refused_and_the_first_stays(place: Place, adapter: Path):
