@@ -282,13 +282,8 @@ class HubDestination:
             if not self._is_own(where["repo"]):
                 problems.append(f"{file['path']}: in a repository of another run")
                 continue
-            found = digest(
-                self._api,
-                where["repo"],
-                safe_key(where["repo_path"]),
-                where["commit"],
-                self._asking,
-            )
+            path = safe_key(where["repo_path"])
+            found = digest(self._api, where["repo"], path, where["commit"], self._asking)
             if found is None:
                 problems.append(f"{file['path']}: missing")
             elif found != (file["size"], file["sha256"]):
