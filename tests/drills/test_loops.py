@@ -8,7 +8,7 @@ from job.checkpoints import names, read
 from job.child import death, kernel_kills
 from tests import s3
 from tests.conftest import BUCKET
-from tests.drills.conftest import cpu_seconds
+from tests.drills.conftest import LOG, cpu_seconds
 from tests.store.s3_proxy import FOREVER, S3Proxy
 
 TOO_BIG = {"memory_ends_at": 5, "always": True}
@@ -103,7 +103,7 @@ def test_a_diverged_run_publishes_nothing_and_keeps_its_last_finite_checkpoint(d
     assert kept[-1] == "step-000005"
     assert read(run.run_folder / "checkpoints" / kept[-1]).step == 5
     parts = {path.name for path in run.place.iterdir()}
-    assert parts == {"checkpoints", "claim.json", "failure.json"}
+    assert parts == {"checkpoints", "claim.json", "failure.json", *LOG}
 
 
 def test_a_kill_by_the_kernel_is_told_from_others_by_the_counter_of_the_cgroup(tmp_path):
