@@ -123,11 +123,16 @@ class Publisher:
         """
         keep_adapter = failure["phase"] in AFTER_TRAINING and "adapter" in self._parts()
         keep_adapter = keep_adapter and failure["code"] not in (Stopped.name, UploadFailed.name)
+        folder = self.folder / "adapter"
+        if keep_adapter:
+            try:
+                write_card(folder / CARD, clean(result, self.log.redact), "adapter")
+            except OSError as error:  # a full disk; the failure is told all the same
+                keep_adapter = False
+                self.log.emit("warning", message=f"the adapter is only in {folder}: {error}")
         for destination in self.destinations:
             try:
                 if keep_adapter and destination.read_receipt() is None:
-                    folder = self.folder / "adapter"
-                    write_card(folder / CARD, clean(result, self.log.redact), "adapter")
                     records = hash_folder(folder)
                     destination.publish("adapter", folder, records, self.log.progress)
                 destination.publish_failure(failure)
