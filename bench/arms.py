@@ -185,7 +185,9 @@ def run_arm(arm: str, folder: Path, mix: str, steps: int) -> dict[str, Any]:
         model, tokenizer = load_plain(folder, library)
     equal_start(model)
     loaded = time.monotonic()
-    drawn = data.Rows(Dataset.from_list(rows(mix, ROWS)), None, steps, ROWS)
+    drawn = data.Rows(
+        Dataset.from_list(rows(mix, ROWS)), None, steps, ROWS, sum(lengths(mix, ROWS))
+    )
     if plan["packing"] and not plan["experts"]:
         from job.train.packed_library import PackedLibrary, autocast, packing_error
 

@@ -25,6 +25,7 @@ from job.train.data import Rows  # noqa: E402
 from job.train.packed import Packed, pack  # noqa: E402
 from job.train.packed_library import PackedLibrary, autocast, packing_error  # noqa: E402
 
+LENGTHS = [5, 33, 17, 9] * 3  # of the rows of three steps
 PLAN = {"experts": None, "precision": "16bit", "gradient_checkpointing": False, "packing": False}
 TEXT = "The river was quiet that day, and nobody knew why. The old man by the bridge said nothing."
 
@@ -56,7 +57,7 @@ def trained(spec: JobSpec, folder: Path, limit: int | bool) -> list[float]:
     plan = PLAN | {"packing": limit, "micro_batch_size": 4 if limit else 1}
     plan |= {"gradient_accumulation": 1 if limit else 4, "optimizer": "adamw_torch"}
     model, tokenizer = load.load_model(spec, plan, folder)
-    rows = Rows(Dataset.from_list(documents([5, 33, 17, 9] * 3)), None, 3, 12)
+    rows = Rows(Dataset.from_list(documents(LENGTHS)), None, 3, 12, sum(LENGTHS))
     trainer = fit.make_trainer(spec, plan, model, tokenizer, rows)
     trainer.train()
     return [entry["loss"] for entry in trainer.state.log_history if "loss" in entry]
@@ -67,7 +68,7 @@ def trained_in_mxfp4(spec: JobSpec, folder: Path, *, lean: bool) -> list[float]:
     plan = PLAN | {"packing": 40, "micro_batch_size": 4, "gradient_accumulation": 1}
     plan |= {"experts": "mxfp4", "expert_products": "loop", "optimizer": "adamw_torch"}
     model = load_mxfp4.load_model(spec, folder, "cpu", lean=lean)
-    rows = Rows(Dataset.from_list(documents([5, 33, 17, 9] * 3)), None, 3, 12)
+    rows = Rows(Dataset.from_list(documents(LENGTHS)), None, 3, 12, sum(LENGTHS))
     trainer = fit.make_trainer(spec, plan, model, load_tokenizer(folder), rows)
     trainer.train()
     return [entry["loss"] for entry in trainer.state.log_history if "loss" in entry]
