@@ -13,6 +13,8 @@ from typing import Any
 
 GIB = 2**30
 BATCH, LONGEST, SEED = 16, 4096, 3407
+EVALUATED = 8  # rows of 4,096 tokens
+READY = "READY"  # what an arm prints before its turn
 ROWS = 512  # in the data set, whatever the steps: each arm draws the same ones in the same order
 # Arm -> library, sequences per forward pass, whether batches are grouped by length.
 ARMS = {
@@ -152,8 +154,33 @@ def own_packing(trainer: Any, rows: Any, tokenizer: Any) -> Any:
     )
 
 
-def run_arm(arm: str, folder: Path, mix: str, steps: int) -> dict[str, Any]:
-    """Train `steps` steps and return what was measured."""
+def longest_row(plan: dict[str, Any], drawn: list[int], steps: int) -> int:
+    """Tokens of the longest packed row that these steps have."""
+    from job.train.packed import split
+
+    found = 0
+    for step in range(steps):
+        documents = drawn[step * BATCH : (step + 1) * BATCH]
+        rows = split(documents, plan["packing"])
+        found = max(found, *(sum(documents[i] for i in row) for row in rows))
+    return found
+
+
+def evaluated(trainer: Any) -> tuple[float, float]:
+    """Peak memory in GiB of an evaluation on rows of 4,096 tokens, and its loss."""
+    import torch
+    from datasets import Dataset
+
+    trainer.eval_dataset = Dataset.from_list(rows("4096", EVALUATED))
+    trainer.model.zero_grad()
+    torch.cuda.empty_cache()
+    torch.cuda.reset_peak_memory_stats()
+    loss = float(trainer.evaluate()["eval_loss"])
+    return round(torch.cuda.max_memory_allocated() / GIB, 1), loss
+
+
+def run_arm(arm: str, folder: Path, mix: str, steps: int, longest: float) -> dict[str, Any]:
+    """Train `steps` steps, in about `longest` seconds at most, and return what was measured."""
     library, _, grouped = ARMS[arm]
     started = time.monotonic()
     if library in ("unsloth", "packed"):
@@ -168,6 +195,10 @@ def run_arm(arm: str, folder: Path, mix: str, steps: int) -> dict[str, Any]:
     from job.train import data, fit, load
 
     imported = time.monotonic()
+    print(READY, flush=True)
+    if not sys.stdin.readline():
+        sys.exit("the bench has gone")
+    begun = time.monotonic()
     spec = read_spec(
         {
             "JOB_MODEL": str(folder),
@@ -198,9 +229,12 @@ def run_arm(arm: str, folder: Path, mix: str, steps: int) -> dict[str, Any]:
         trainer = own_packing(trainer, drawn, tokenizer)
     if grouped:
         trainer.args.train_sampling_strategy = "group_by_length"
-    clock = _clock()
+    clock = _clock(longest)
     trainer.add_callback(clock)
     trainer.train()
+    peak, reserved = torch.cuda.max_memory_allocated(), torch.cuda.max_memory_reserved()
+    ours = library in ("unsloth", "packed") and arm != "unsloth-packing"
+    eval_gib, eval_loss = evaluated(trainer) if ours else (None, None)
     versions = {name: sys.modules[name].__version__ for name in ("torch", "triton", "transformers")}
     return {
         "arm": arm,
@@ -208,9 +242,14 @@ def run_arm(arm: str, folder: Path, mix: str, steps: int) -> dict[str, Any]:
         "plan": plan,
         "trainable": load.trainable_parameters(model),
         "import_s": round(imported - started, 1),
-        "load_s": round(loaded - imported, 1),
-        "peak_gib": round(torch.cuda.max_memory_allocated() / GIB, 1),
-        "reserved_gib": round(torch.cuda.max_memory_reserved() / GIB, 1),
+        "load_s": round(loaded - begun, 1),
+        "longest_row": longest_row(plan, lengths(mix, ROWS), len(clock.seconds))
+        if plan["packing"]
+        else None,
+        "peak_gib": round(peak / GIB, 2),
+        "reserved_gib": round(reserved / GIB, 2),
+        "eval_gib": eval_gib,
+        "eval_loss": eval_loss,
         "seconds": [round(s, 3) for s in clock.seconds],
         "tokens": clock.tokens,
         "loss": clock.losses,
@@ -219,7 +258,7 @@ def run_arm(arm: str, folder: Path, mix: str, steps: int) -> dict[str, Any]:
     }
 
 
-def _clock() -> Any:
+def _clock(longest: float) -> Any:
     import torch
     from transformers import TrainerCallback
 
@@ -231,7 +270,7 @@ def _clock() -> Any:
             self.norms: list[float] = []
 
         def on_train_begin(self, *_: Any, **__: Any) -> None:
-            self.last = time.monotonic()
+            self.began = self.last = time.monotonic()
 
         def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
             torch.cuda.synchronize()
@@ -239,6 +278,7 @@ def _clock() -> Any:
             self.seconds.append(now - self.last)
             self.tokens.append(int(state.num_input_tokens_seen) - sum(self.tokens))
             self.last = now
+            control.should_training_stop |= now - self.began > longest
 
         def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **_: Any) -> None:
             if logs and "loss" in logs:

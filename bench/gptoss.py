@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import json
 import time
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -28,6 +29,7 @@ SPECIAL = {
     "<|message|>": 200_008,
     "<|call|>": 200_012,
 }
+FILES_AT_ONCE = 4
 NOT_CONVERTED = ["self_attn", "mlp.router"]  # stay in bfloat16 in the MXFP4 layout
 
 
@@ -102,6 +104,8 @@ class Writer:
         self.generator = torch.Generator(self.device).manual_seed(seed)
         self.index: dict[str, str] = {}
         self.bytes = 0
+        self.pool = ThreadPoolExecutor(FILES_AT_ONCE)
+        self.writes: list[Future[None]] = []
 
     def normal(self, *shape: int, scale: float = 0.02) -> Any:
         """N(0, scale) in bfloat16."""
@@ -125,13 +129,25 @@ class Writer:
         }
 
     def write(self, name: str, tensors: dict[str, Any]) -> None:
-        """Write one safetensors file."""
+        """Have one safetensors file written, while the next ones are drawn."""
+        self.bytes += sum(t.numel() * t.element_size() for t in tensors.values())
+        self.index |= dict.fromkeys(tensors, name)
+        if len(self.writes) >= FILES_AT_ONCE:
+            self.writes[-FILES_AT_ONCE].result()
+        self.writes.append(self.pool.submit(self._save, self.folder / name, tensors))
+
+    def finish(self) -> None:
+        """Wait for the last files, and raise what went wrong."""
+        for write in self.writes:
+            write.result()
+        self.pool.shutdown()
+
+    @staticmethod
+    def _save(path: Path, tensors: dict[str, Any]) -> None:
         from safetensors.torch import save_file
 
         on_cpu = {key: tensor.cpu().contiguous() for key, tensor in tensors.items()}
-        save_file(on_cpu, self.folder / name, metadata={"format": "pt"})
-        self.bytes += sum(t.numel() * t.element_size() for t in on_cpu.values())
-        self.index |= dict.fromkeys(on_cpu, name)
+        save_file(on_cpu, path, metadata={"format": "pt"})
 
 
 def layer(writer: Writer, number: int, layout: str) -> dict[str, Any]:
@@ -204,6 +220,7 @@ def write_checkpoint(folder: Path, shape: Shape, layout: str, seed: int = 0) -> 
         "model.norm.weight": writer.normal(shape.hidden, scale=0.0) + 1,
     }
     writer.write("outer.safetensors", outer)
+    writer.finish()
     stops = [SPECIAL[name] for name in ("<|return|>", "<|endoftext|>", "<|call|>")]
     content = {
         "config.json": config(shape, layout),
@@ -224,10 +241,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("folder", type=Path)
     parser.add_argument("--layers", type=int, default=24)
+    parser.add_argument("--experts", type=int, default=32)
     parser.add_argument("--layout", choices=["mxfp4", "bf16"], default="mxfp4")
     args = parser.parse_args()
     started = time.monotonic()
-    size = write_checkpoint(args.folder, Shape(layers=args.layers), args.layout)
+    shape = Shape(layers=args.layers, experts=args.experts)
+    size = write_checkpoint(args.folder, shape, args.layout)
     print(f"{args.folder}: {size / 2**30:.1f} GiB in {time.monotonic() - started:.0f} s")
 
 

@@ -49,7 +49,7 @@ def test_losses_after_a_resume_are_those_of_the_undisturbed_run(
     additions changes."""
     model = tmp_path / "model"
     write_checkpoint(model, Shape(layers=2), layout)
-    assert start(model, tmp_path / "whole").wait() == 0
+    undisturbed = start(model, tmp_path / "whole")
     stopped = start(model, tmp_path / "ours")
     while not events(tmp_path / "ours/work", "step")[4:]:
         assert stopped.poll() is None
@@ -57,6 +57,7 @@ def test_losses_after_a_resume_are_those_of_the_undisturbed_run(
     stopped.send_signal(signal.SIGTERM)
     assert stopped.wait() == 75
     assert start(model, tmp_path / "ours").wait() == 0
+    assert undisturbed.wait() == 0
     (resumed,) = events(tmp_path / "ours/work", "resumed")
     assert 5 <= resumed["step"] < STEPS
     whole = [event["loss"] for event in events(tmp_path / "whole/work", "step")]
