@@ -11,12 +11,18 @@ import json
 import os
 import time
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from job.budget import Meter
 from job.channel import Channel, run_child
 from job.checkpoints import FOLDER
 from job.errors import Unavailable
+
+if TYPE_CHECKING:  # what follows imports the libraries that Unsloth patches
+    from job.pace import Pace
+    from job.spec import JobSpec
+    from job.train.checkpoint import Keeper
+    from job.train.data import Rows
 
 
 def main(channel: Channel) -> None:
@@ -63,68 +69,86 @@ def train(channel: Channel, request: dict[str, Any]) -> None:
     """
     from transformers import set_seed
 
+    from job.pace import Pace
     from job.spec import read_spec
-    from job.train import data, evaluate, fit, load, merge, probe
+    from job.train import data, evaluate, fit, load, merge
     from job.train.checkpoint import Keeper
 
     spec = read_spec({"JOB_SPEC": json.dumps(request["spec"])})
-    plan, out = request["plan"], Path(request["out"])
+    out = Path(request["out"])
     resume = Path(request["resume"]) if request["resume"] else None
     set_seed(spec.seed)
 
     rows = data.load_rows(Path(request["rows"]))
     meter = Meter(request["budget"], rows.steps, channel)
     data.write_probe(rows, out / "probe.json")
-
-    def warn(message: str) -> None:
-        channel.emit("warning", message=message)
-
-    if plan["experts"]:
-        plan = probe.checked(plan, warn)
-    channel.emit("phase", phase="load", message=f"loading the model ({plan['precision']})")
-    model, tokenizer = load.load_model(spec, plan, Path(request["model"]))
-    trainable = load.trainable_parameters(model)
-    if plan["packing"] and not plan["experts"]:
-        plan = probe.packs(plan, spec, model, rows.train, warn)
-    trainer = fit.make_trainer(spec, plan, model, tokenizer, rows)
+    trainer, tokenizer = loaded(channel, request, spec, rows)
+    trainable = load.trainable_parameters(trainer.model)
     steps = trainer.args.max_steps
     meter.loaded()
 
+    pace = Pace(rows.steps, rows.tokens)
     keeper = Keeper(out / FOLDER, request["run"], spec.checkpoint_minutes, channel)
     keeper.meter = meter
     if resume:
         keeper.resume(resume)
     else:
-        look(trainer, 0, "before", keeper, channel)
+        look(trainer, 0, "before", channel, keeper, pace)
     message = f"{steps} steps of {spec.batch_size} rows, {trainable:,} trainable parameters"
     channel.emit("phase", phase="train", message=message)
     meter.start()
-    result = fit.fit(trainer, rows, channel, keeper, resume)
-    look(trainer, meter.steps, "after", keeper, channel)
+    result = fit.fit(trainer, rows, channel, keeper, pace, resume)
+    look(trainer, meter.steps, "after", channel, keeper, pace)
     result |= {
         "trainable_parameters": trainable,
         **evaluate.summary(keeper.evals),
         "peak_memory_bytes": merge.peak_memory(),
     }
     channel.emit("trained", training=result)
+    save(channel, request, spec, trainer.model, tokenizer)
 
+
+def loaded(channel: Channel, request: dict[str, Any], spec: JobSpec, rows: Rows) -> tuple[Any, Any]:
+    """The trainer with the model as planned, where its probes pass, and the tokenizer."""
+    from job.train import fit, load, probe
+
+    def warn(message: str) -> None:
+        channel.emit("warning", message=message)
+
+    plan = request["plan"]
+    if plan["experts"]:
+        plan = probe.checked(plan, warn)
+    channel.emit("phase", phase="load", message=f"loading the model ({plan['precision']})")
+    model, tokenizer = load.load_model(spec, plan, Path(request["model"]))
+    if plan["packing"] and not plan["experts"]:
+        plan = probe.packs(plan, spec, model, rows.train, warn)
+    return fit.make_trainer(spec, plan, model, tokenizer, rows), tokenizer
+
+
+def save(
+    channel: Channel, request: dict[str, Any], spec: JobSpec, model: Any, tokenizer: Any
+) -> None:
+    """The adapter, and the merged weights where Unsloth merges."""
+    from job.train import merge
+
+    out = Path(request["out"])
     channel.emit("phase", phase="save", message="saving the adapter")
     merge.save_adapter(model, tokenizer, out / "adapter", request["base"])
     channel.emit("artifact", part="adapter")
-    if "merged_16bit" in spec.save and plan["merge"] == "unsloth":
+    if "merged_16bit" in spec.save and request["plan"]["merge"] == "unsloth":
         channel.emit("phase", phase="merge", message="merging into 16-bit weights")
         merge.save_merged(model, tokenizer, out / "merged")
         channel.emit("artifact", part="merged")
 
 
-def look(trainer: Any, step: int, when: str, keeper: Any, channel: Channel) -> None:
+def look(trainer: Any, step: int, when: str, channel: Channel, keeper: Keeper, pace: Pace) -> None:
     """Evaluate, if there are held-out rows; said before, since no step is done meanwhile."""
-    from job.train.evaluate import evaluate
+    from job.train.watcher import look_at
 
     if trainer.eval_dataset is not None:
         message = f"evaluating on {len(trainer.eval_dataset)} held-out rows {when} training"
         channel.emit("phase", phase="train", message=message)
-    keeper.evaluated(evaluate(trainer, step, channel))
+    look_at(trainer, step, channel, keeper, pace)
 
 
 if __name__ == "__main__":

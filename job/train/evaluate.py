@@ -8,7 +8,6 @@ giving the logits away, so the likeliest tokens are found beside it, from the sa
 from __future__ import annotations
 
 import math
-import time
 from typing import Any
 
 from job.channel import Channel
@@ -102,10 +101,8 @@ def evaluate(trainer: Any, step: int, channel: Channel) -> dict[str, Any] | None
     if trainer.eval_dataset is None:
         return None
     # A data loader draws a seed; training must not notice that it was looked at.
-    began = time.monotonic()
     with torch.random.fork_rng(devices=[]):
         found = trainer.evaluate()
-    trainer.look_seconds = time.monotonic() - began
     loss = float(found["eval_loss"])
     if not math.isfinite(loss):
         raise Diverged(f"The loss on the held-out rows is {loss} at step {step}.")

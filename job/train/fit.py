@@ -6,44 +6,21 @@ Every setting is written out, since Unsloth's SFTConfig has other defaults than 
 
 from __future__ import annotations
 
-import math
-import signal
-import time
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-from job.budget import Meter, warped
+from job.budget import Meter
 from job.channel import Channel
 from job.data.mask.encode import IGNORED
-from job.errors import Diverged, InternalError, SpecError, Stopped
+from job.errors import InternalError, Stopped
 from job.pace import Pace
 from job.spec import JobSpec
 from job.train.checkpoint import Keeper, load_finished
 from job.train.data import Rows
-from job.train.evaluate import by_row, evaluate, steps_between
-from job.train.merge import peak_memory
-
-
-class StopFlag:
-    """While it is entered, SIGTERM ends training after the optimizer step under way.
-
-    At any other time there is nothing to finish, and SIGTERM ends the process.
-    """
-
-    def __init__(self) -> None:
-        self.is_set = False
-
-    def __enter__(self) -> StopFlag:
-        signal.signal(signal.SIGTERM, self._set)
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        signal.signal(signal.SIGTERM, signal.SIG_DFL)
-
-    def _set(self, *_: Any) -> None:
-        self.is_set = True
+from job.train.evaluate import by_row
+from job.train.watcher import StopFlag, Watcher, callback
 
 
 def make_trainer(
@@ -107,12 +84,13 @@ def make_trainer(
 
 
 def fit(
-    trainer: Any, rows: Rows, channel: Channel, keeper: Keeper, resume: Path | None
+    trainer: Any, rows: Rows, channel: Channel, keeper: Keeper, pace: Pace, resume: Path | None
 ) -> dict[str, Any]:
     """Train to the end and return the totals; each step is an event.
 
     Args:
         keeper: writes the checkpoints; knows what was done before this process.
+        pace: tells how long it will take.
         resume: the checkpoint to go on from.
 
     Raises:
@@ -124,8 +102,7 @@ def fit(
     """
     meter = keeper.meter or Meter(None, trainer.args.max_steps, channel)
     with StopFlag() as stop:
-        pace = Pace(rows.steps, rows.tokens)
-        trainer.add_callback(_watcher(trainer, channel, keeper, stop, meter, pace))
+        trainer.add_callback(callback(Watcher(trainer, channel, keeper, stop, meter, pace)))
         if resume is not None and keeper.step == meter.steps:
             load_finished(trainer, resume)  # train() would do one step more
         else:
@@ -146,95 +123,3 @@ def fit(
         "tokens": int(trainer.state.num_input_tokens_seen),
         "seconds": round(keeper.seconds(), 1),
     }
-
-
-def shorten(trainer: Any, meter: Meter) -> None:
-    """Have the training end after `meter.steps`, the learning rate included.
-
-    The schedule keeps its own length, and is gone through faster. transformers ends when
-    `state.max_steps` is reached (trainer_callback.py, DefaultFlowCallback).
-    """
-    trainer.state.max_steps = meter.steps
-    schedule = trainer.lr_scheduler
-    schedule = getattr(schedule, "scheduler", schedule)  # accelerate's wrapper
-    # Not kept in the schedule, all of whose attributes go into a checkpoint.
-    rates = trainer.first_rates = getattr(trainer, "first_rates", schedule.lr_lambdas)
-    schedule.lr_lambdas = [
-        lambda step, rate=rate: rate(warped(step, meter.warps)) for rate in rates
-    ]
-
-
-def _watcher(
-    trainer: Any, channel: Channel, keeper: Keeper, stop: StopFlag, meter: Meter, pace: Pace
-) -> Any:
-    """A callback that reports each step, has it kept, stops, and fails on numbers that are none."""
-    from transformers import TrainerCallback
-
-    between: set[int] = set()
-    if trainer.eval_dataset is not None:
-        between = steps_between(
-            trainer.args.max_steps, len(trainer.train_dataset), len(trainer.eval_dataset)
-        )
-
-    class Watcher(TrainerCallback):
-        def __init__(self) -> None:
-            self.clock = time.monotonic()
-            self.tokens = 0
-
-        def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-            self.clock, self.tokens = time.monotonic(), state.num_input_tokens_seen
-            keeper.start()
-            if meter.warps:  # by an earlier process
-                shorten(trainer, meter)
-
-        def on_log(
-            self, args: Any, state: Any, control: Any, logs: dict[str, Any] | None = None, **_: Any
-        ) -> None:
-            """Optimizer and schedule have done the step when this is called."""
-            if not logs or "loss" not in logs:
-                return
-            loss, norm = float(logs["loss"]), float(logs.get("grad_norm", 0.0))
-            # In float16 the gradient scaler finds its scale by overflowing: such a step is skipped.
-            if not math.isfinite(loss) or not (args.fp16 or math.isfinite(norm)):
-                raise Diverged(
-                    f"Step {state.global_step}: loss {loss}, gradient norm {norm}. Lower "
-                    "JOB_LEARNING_RATE or look at the data; nothing was published."
-                )
-            elapsed, seen = time.monotonic() - self.clock, state.num_input_tokens_seen
-            pace.stepped(elapsed, seen - self.tokens)
-            rate = (seen - self.tokens) / elapsed
-            self.clock, self.tokens = time.monotonic(), seen
-            point = {
-                "step": state.global_step,
-                "loss": loss,
-                "learning_rate": float(logs["learning_rate"]),
-                "grad_norm": norm,
-                "tokens_per_second": round(rate, 1),
-            }
-            if (memory := peak_memory()) is not None:
-                point["memory_bytes"] = memory
-            looks = sum(state.global_step < look < meter.steps for look in between)
-            pace.looked(getattr(trainer, "look_seconds", 0.0))
-            eta = pace.left(state.global_step, meter.steps, seen, looks)
-            channel.emit("step", **point, of=meter.steps, eta_seconds=round(eta))
-            keeper.history.append(point)
-            try:
-                if meter.stepped(state.global_step):
-                    shorten(trainer, meter)
-            except SpecError:
-                keeper.keep(trainer)  # whoever raises the budget goes on from here
-                raise
-            # An evaluation that follows may take long enough to lose something.
-            last = state.global_step == meter.steps and trainer.eval_dataset is not None
-            look = state.global_step in between and state.global_step < meter.steps
-            ending = stop.is_set or meter.ended
-            if ending or last or look or keeper.is_due():
-                keeper.keep(trainer)
-            if look and not ending:
-                keeper.evaluated(evaluate(trainer, state.global_step, channel))
-                self.clock = time.monotonic()
-                meter.evaluated()
-            if ending:
-                control.should_training_stop = True
-
-    return Watcher()

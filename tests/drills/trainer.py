@@ -22,7 +22,7 @@ from job.checkpoints import FOLDER
 from job.errors import Diverged, SpecError, Stopped
 from job.spec import read_spec
 from job.train.checkpoint import Keeper
-from job.train.fit import StopFlag
+from job.train.watcher import StopFlag
 from tests.drills.boundaries import fill, kill_before
 
 WEIGHTS = "adapter_model.safetensors"

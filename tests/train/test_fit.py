@@ -11,7 +11,7 @@ from job.budget import Meter
 from job.channel import as_job_error
 from job.errors import CudaOutOfMemory, Diverged, InternalError, OutOfResources
 from job.pace import Pace
-from job.train.fit import _watcher
+from job.train.watcher import Watcher, callback
 
 BF16 = SimpleNamespace(fp16=False)
 
@@ -44,7 +44,8 @@ def watcher(listener: Any = None, keeper: Any = None, *, stop: bool = False) -> 
     channel = listener or Listener()
     meter = Meter(None, trainer.args.max_steps, channel)
     kept = keeper or NothingKept()
-    return _watcher(trainer, channel, kept, flag, meter, Pace(10, 1000))  # type: ignore[arg-type]
+    watching = Watcher(trainer, channel, kept, flag, meter, Pace(10, 1000))  # type: ignore[arg-type]
+    return callback(watching)
 
 
 def state(step: int) -> Any:
@@ -53,7 +54,7 @@ def state(step: int) -> Any:
 
 def test_the_eta_is_not_that_of_a_single_step(monkeypatch: pytest.MonkeyPatch) -> None:
     listener, now = Listener(), [0.0]
-    monkeypatch.setattr("job.train.fit.time.monotonic", lambda: now[0])
+    monkeypatch.setattr("job.train.watcher.time.monotonic", lambda: now[0])
     look = watcher(listener)
     for step, seconds in enumerate((40.0, 20.0, 1.0, 3.0, 2.0), start=1):
         now[0] += seconds

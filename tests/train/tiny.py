@@ -17,8 +17,9 @@ from tokenizers import Tokenizer, models
 
 from job.budget import Meter
 from job.data.build import run_length
+from job.pace import Pace
 from job.spec import JobSpec, read_spec
-from job.train import evaluate, fit
+from job.train import fit, watcher
 from job.train.checkpoint import Keeper
 from job.train.data import Rows
 
@@ -122,13 +123,15 @@ def training(
     trainer = make_trainer(job, micro_batch, held_out)
     keeper = Keeper(folder / "checkpoints", RUN, job.checkpoint_minutes, listener)
     keeper.meter = meter
+    rows = ordered(job, held_out)
+    pace = Pace(rows.steps, rows.tokens)
     if resume:
         keeper.resume(resume)
     else:
-        keeper.evaluated(evaluate.evaluate(trainer, 0, listener))
+        watcher.look_at(trainer, 0, listener, keeper, pace)
     if meter:
         meter.start()
-    result = fit.fit(trainer, ordered(job, held_out), listener, keeper, resume)
+    result = fit.fit(trainer, rows, listener, keeper, pace, resume)
     result["weights"] = {
         name: p.detach().clone() for name, p in trainer.model.named_parameters() if p.requires_grad
     }
