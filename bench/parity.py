@@ -1,11 +1,12 @@
-"""Each token's loss and all gradients over the full depth: packed beside transformers' eager.
+"""Each token's loss and all gradients of a deep model: packed and transformers, against float32.
 
-    python bench/parity.py --folder /dev/shm/bench
+    python bench/parity.py --folder /dev/shm/bench --layers 12
 
-One model in bfloat16, one set of weights, a fresh adapter, two ways to compute. Each way is
-compared with itself too, the same documents in other company: padded (transformers), or alone in a
-row (packed). That is how far rounding alone carries a random mixture model, whose routing is nearly
-undecided; a way of computing that is wrong is further off than that, or off to one side.
+One set of random weights that bfloat16 holds exactly, a fresh adapter. In float32, where rounding
+is small, packed and transformers must agree. In bfloat16 each is compared with transformers'
+float32: rounding alone carries a random mixture model far, since its routing is nearly undecided,
+so the question is whether one way is further off than the other. Half of gpt-oss-20b's layers fit
+in float32 on a card of 80 GB.
 """
 
 from __future__ import annotations
@@ -22,117 +23,143 @@ sys.path.insert(0, str(REPOSITORY))  # also when started as a file
 
 from bench.arms import BATCH, equal_start, load_plain, rows  # noqa: E402
 
-STEPS = 3  # as many documents as so many optimizer steps have
-PADDING = 64  # tokens
+STEPS = 2  # as many documents as so many optimizer steps have
 DIFFERENTIATED, SHORT = 8, 512  # documents for the gradients, and their tokens at most
+TRUTH = "float32: transformers, a loop over experts"
 Documents = list[dict[str, list[int]]]
+Way = Callable[[Documents], list[Any]]  # the losses of each document's tokens but the first
 
 
-def eager(model: Any, documents: Documents, padding: int) -> list[Any]:
-    """The losses of each document's tokens but the first, one document at a time, padded."""
+def transformers(model: Any, experts: str) -> Way:
+    """One document at a time, as in the HF Trainer; experts by a `loop` or `grouped` products."""
     import torch
 
-    found = []
-    for document in documents:
-        ids = torch.tensor([document["input_ids"] + [0] * padding], device=model.device)
-        mask = torch.ones_like(ids)
-        mask[:, ids.shape[1] - padding :] = 0
-        with torch.autocast("cuda", dtype=torch.bfloat16):
-            logits = model(input_ids=ids, attention_mask=mask, use_cache=False).logits
-        length = len(document["input_ids"])
-        losses = torch.nn.functional.cross_entropy(
-            logits[0, : length - 1].float(), ids[0, 1:length], reduction="none"
-        )
-        if torch.is_grad_enabled():
-            losses.sum().backward()
-        found.append(losses.detach().cpu())
-    return found
+    how = {"loop": "eager", "grouped": "grouped_mm"}[experts]
+    short = next(p for p in model.parameters() if not p.requires_grad).dtype == torch.bfloat16
+
+    def compute(documents: Documents) -> list[Any]:
+        model.get_base_model().set_experts_implementation(how)
+        found = []
+        for document in documents:
+            ids = torch.tensor([document["input_ids"]], device=model.device)
+            with torch.autocast("cuda", dtype=torch.bfloat16, enabled=short):
+                logits = model(input_ids=ids, use_cache=False).logits
+            losses = torch.nn.functional.cross_entropy(
+                logits[0, :-1].float(), ids[0, 1:], reduction="none"
+            )
+            if torch.is_grad_enabled():
+                losses.sum().backward()
+            found.append(losses.detach().cpu())
+        return found
+
+    return compute
 
 
-def packed(model: Any, documents: Documents, together: int) -> list[Any]:
-    """The same by the packed path, so many documents in a row."""
+def packed(model: Any, together: int, *, grouped: bool) -> Way:
+    """By the packed path, so many documents in a row."""
     import torch
 
     from job.train.gptoss import PackedGptOss
     from job.train.packed import pack
 
-    engine, found = PackedGptOss(model, grouped=True), []
-    for i in range(0, len(documents), together):
-        some = documents[i : i + together]
-        loss, losses = engine.loss(pack(some), items=1)
-        if torch.is_grad_enabled():
-            loss.backward()
-        found += losses.detach().cpu().split([len(d["input_ids"]) - 1 for d in some])
-    return found
+    engine = PackedGptOss(model, grouped=grouped)
+
+    def compute(documents: Documents) -> list[Any]:
+        found = []
+        for i in range(0, len(documents), together):
+            some = documents[i : i + together]
+            loss, losses = engine.loss(pack(some), items=1)
+            if torch.is_grad_enabled():
+                loss.backward()
+            found += losses.detach().cpu().split([len(d["input_ids"]) - 1 for d in some])
+        return found
+
+    return compute
 
 
-def gradients(model: Any, compute: Callable[[], Any]) -> Any:
+def losses(way: Way, documents: Documents) -> list[Any]:
+    """What it computes without gradients."""
+    import torch
+
+    with torch.no_grad():
+        return way(documents)
+
+
+def gradients(model: Any, way: Way, documents: Documents) -> Any:
     """All gradients of the adapter in one vector, float32."""
     import torch
 
     model.zero_grad()
-    compute()
+    way(documents)
     trained = [p for p in model.parameters() if p.requires_grad]
     return torch.cat([p.grad.float().flatten() for p in trained])
 
 
-def about_losses(name: str, ours: list[Any], theirs: list[Any]) -> str:
-    """One line of the table: how far the first losses are from the second ones."""
+def line(name: str, found: tuple[list[Any], Any], wanted: tuple[list[Any], Any]) -> str:
+    """One line of the table: how far losses and gradients are from the wanted ones."""
     import torch
 
-    level = float(torch.cat(theirs).mean())
-    off = [float((a - b).mean()) / level for a, b in zip(ours, theirs, strict=True)]
+    level = float(torch.cat(wanted[0]).mean())
+    off = [float((a - b).mean()) / level for a, b in zip(found[0], wanted[0], strict=True)]
     error = statistics.stdev(off) / len(off) ** 0.5
-    steps = [sum(off[i : i + BATCH]) / BATCH for i in range(0, len(off), BATCH)]
-    apart = float((torch.cat(ours) - torch.cat(theirs)).square().mean().sqrt()) / level
+    apart = float((torch.cat(found[0]) - torch.cat(wanted[0])).square().mean().sqrt()) / level
+    ours, theirs = found[1], wanted[1]
     return (
-        f"| {name} | {statistics.mean(off):+.4%} ± {error:.4%} "
-        f"| {', '.join(f'{step:+.3%}' for step in steps)} | {apart:.2%} |"
+        f"| {name} | {statistics.mean(off):+.4%} ± {error:.4%} | {apart:.2e} "
+        f"| {float((ours - theirs).norm() / theirs.norm()):.2e} "
+        f"| {float(ours.norm() / theirs.norm()):.4f} |"
     )
 
 
 def main() -> None:
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--folder", type=Path, required=True, help="holds gpt-oss-32-24")
-    parser.add_argument("--model", default="gpt-oss-32-24")
+    parser.add_argument("--folder", type=Path, required=True)
+    parser.add_argument("--layers", type=int, default=12)
     args = parser.parse_args()
     import torch
 
-    model, _ = load_plain(args.folder / args.model, "eager")
-    equal_start(model)
-    documents = rows("reference", STEPS * BATCH)
-    with torch.no_grad():
-        theirs, again = (eager(model, documents, padding) for padding in (0, PADDING))
-        ours, alone = (packed(model, documents, together) for together in (BATCH, 1))
-    print("| losses of each token | mean of documents | of each step | root mean square |")
-    print("| --- | --- | --- | --- |")
-    print(about_losses("packed against eager", ours, theirs))
-    print(about_losses("packed, alone in a row, against eager", alone, theirs))
-    print(about_losses("packed, alone in a row, against packed", alone, ours))
-    print(about_losses("eager, padded, against eager", again, theirs), flush=True)
+    from bench.gptoss import Shape, write_checkpoint
 
-    model.train()
+    folder = args.folder / f"gpt-oss-32-{args.layers}"
+    if not folder.exists():
+        write_checkpoint(folder, Shape(layers=args.layers), "mxfp4")
+        torch.cuda.empty_cache()
+    model, _ = load_plain(folder, "eager")
+    model.float()
+    equal_start(model)
     model.gradient_checkpointing_enable()
     model.enable_input_require_grads()
+    model.train()  # checkpointing needs it; nothing drops out
+    documents = rows("reference", STEPS * BATCH)
     some = [{k: v[:SHORT] for k, v in d.items()} for d in documents[:DIFFERENTIATED]]
+
+    def both(way: Way) -> tuple[list[Any], Any]:
+        return losses(way, documents), gradients(model, way, some)
+
     found = {
-        "eager": gradients(model, lambda: eager(model, some, 0)),
-        "eager, padded": gradients(model, lambda: eager(model, some, PADDING)),
-        "packed": gradients(model, lambda: packed(model, some, DIFFERENTIATED)),
-        "packed, alone in a row": gradients(model, lambda: packed(model, some, 1)),
+        TRUTH: both(transformers(model, "loop")),
+        "float32: packed": both(packed(model, 1, grouped=False)),
     }
-    print("\n| gradients | relative error | norms |\n| --- | --- | --- |")
-    for ours_, theirs_ in (
-        ("packed", "eager"),
-        ("packed, alone in a row", "eager"),
-        ("packed, alone in a row", "packed"),
-        ("eager, padded", "eager"),
-    ):
-        a, b = found[ours_], found[theirs_]
-        error = float((a - b).norm() / b.norm())
-        ratio = float(a.norm() / b.norm())
-        print(f"| {ours_} against {theirs_} | {error:.4f} | {ratio:.4f} |")
+    for parameter in model.parameters():
+        if not parameter.requires_grad:
+            parameter.data = parameter.data.bfloat16()
+    found |= {
+        "transformers, a loop over experts": both(transformers(model, "loop")),
+        "transformers, grouped products": both(transformers(model, "grouped")),
+        "packed, a loop over experts": both(packed(model, BATCH, grouped=False)),
+        "packed, grouped products": both(packed(model, BATCH, grouped=True)),
+        "packed, grouped, each alone in a row": both(packed(model, 1, grouped=True)),
+    }
+    truth = found.pop(TRUTH)
+    heads = f"against {TRUTH}", "mean loss", "a token's loss, root mean square"
+    heads += "gradients, relative error", "their norm"
+    print("|", " | ".join(heads), "|\n|", " --- |" * len(heads))
+    for name, each in found.items():
+        print(line(name, each, truth))
+    grouped = found["packed, grouped products"]
+    for name in ("packed, grouped, each alone in a row", "transformers, a loop over experts"):
+        print(line(f"{name}, against packed, grouped products", found[name], grouped))
 
 
 if __name__ == "__main__":
