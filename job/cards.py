@@ -33,11 +33,13 @@ CARDS = tuple(
     )
 )
 
-# Real tokens a second, measured (docs/performance.md, docs/benchmarks.md): model type, word of the
-# card's name, packed or not.
+# Real tokens a second, measured (docs/performance.md, docs/benchmarks.md): model type and layers,
+# word of the card's name, packed or not. Llama-3-8B's shape with gpt-oss's vocabulary.
 MEASURED = {
-    ("gpt_oss", "H100", True): 23_805,
-    ("gpt_oss", "H100", False): 1_892,
+    ("gpt_oss", 24, "H100", True): 24_921,
+    ("gpt_oss", 24, "H100", False): 1_892,
+    ("gpt_oss", 36, "H100", True): 6_423,
+    ("llama", 32, "H100", True): 7_983,
 }
 
 
@@ -64,9 +66,10 @@ def training_seconds(
 
     Loading, saving and the first steps' compilation come on top.
     """
-    for (model, card, packed), speed in MEASURED.items():
+    shape = config.get("model_type"), config.get("num_hidden_layers")
+    for (model, layers, card, packed), speed in MEASURED.items():
         same = gpu is not None and card in gpu.name and packed == bool(plan.packing.value)
-        if same and config.get("model_type") == model:
+        if same and shape == (model, layers):
             return tokens / speed
     return None
 

@@ -33,10 +33,12 @@ def rows_by_library(
     checkpointing = _checkpointing(spec, gpu)
     weights = memory.loaded_bytes(config, weight_bytes, precision, on_cpu=gpu is None)
     room = room_beside(weights + sum(fixed.values()), gpu) if gpu else 0
-    a_token = memory.token_bytes(config, checkpointed=bool(checkpointing.value))
+    again = bool(checkpointing.value)
+    a_token = memory.token_bytes(config, checkpointed=again, packed=bool(packed.value))
     limit = room // a_token if packed.value else 0
     if packed.value and limit < longest:
         packed = Setting(False, f"{room / GIB:.1f} GiB hold no row of {longest} tokens")
+        a_token = memory.token_bytes(config, checkpointed=again)
     if spec.packing == "true" and not packed.value:
         raise SpecError(f"JOB_PACKING=true: {packed.reason}; allowed here: auto, false.")
     if packed.value and gpu is not None:

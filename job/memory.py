@@ -18,11 +18,11 @@ PARTS = ("weights", "adapter", "gradients", "optimizer", "activations", "logits"
 # CUDA context, allocator slack, and what a library takes for a moment.
 RESERVE = 2 * GIB
 
-# Bytes of live memory for each token and hidden unit in one pass with gradient checkpointing.
-# Mixture: measured on gpt-oss, H100 (docs/benchmarks.md: 45.5 GiB with 16 rows of 1,129 tokens).
-# Dense: not measured yet.
-CHECKPOINTED = {"dense": 72, "mixture": 117}
-KEPT = 14  # times as much without checkpointing; not measured yet
+# Bytes of live memory for each token and hidden unit in one pass with gradient checkpointing, all
+# measured on an H100 (docs/benchmarks.md) but `dense`, which is a guess on the safe side. Packed:
+# Llama-3-8B's shape, 46.1 between rows of 20,891 and of 65,536 tokens. Mixture: gpt-oss.
+CHECKPOINTED = {"packed": 47, "dense": 72, "mixture": 117}
+KEPT = 14  # times as much without checkpointing, of a dense model; not measured
 
 # Bytes a trained parameter for the optimizer's state: two moments, in 8 or in 32 bits.
 STATE_BYTES = {"adamw_8bit": 2, "paged_adamw_8bit": 2, "sgd": 0}
@@ -110,11 +110,13 @@ def trained_parts(spec: JobSpec, config: Mapping[str, Any], optimizer: str) -> d
     return {"adapter": 4 * count, "gradients": 4 * count, "optimizer": state * count}
 
 
-def token_bytes(config: Mapping[str, Any], *, checkpointed: bool) -> int:
-    """Bytes that a token of an unpacked pass takes."""
+def token_bytes(config: Mapping[str, Any], *, checkpointed: bool, packed: bool = False) -> int:
+    """Bytes that a token takes in a pass of the library's own, in padded or in packed rows."""
     hidden = int(text_part(config).get("hidden_size", 4096))
-    of_one_layer = CHECKPOINTED["mixture" if experts(config) > 1 else "dense"]
-    return hidden * of_one_layer * (1 if checkpointed else KEPT)
+    kind = "mixture" if experts(config) > 1 else "dense"
+    if checkpointed:
+        return hidden * CHECKPOINTED["packed" if packed else kind]
+    return hidden * CHECKPOINTED[kind] * KEPT
 
 
 def on_card(estimates: Mapping[str, int]) -> int:

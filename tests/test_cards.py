@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import pytest
+
 from job.cards import CARDS, fits, training_seconds
 from job.plan import make_plan
-from tests.model_facts import GPT_OSS_20B, LLAMA_8B
+from tests.model_facts import GPT_OSS_20B, GPT_OSS_120B, LLAMA_8B, LLAMA_70B
 from tests.test_plan import spec
 
 H100 = next(gpu for gpu in CARDS if "H100" in gpu.name)
@@ -26,8 +28,9 @@ def test_every_card_says_what_it_gives_or_what_would_be_needed():
 def test_time_is_estimated_only_where_a_speed_was_measured():
     config, size = GPT_OSS_20B
     plan = make_plan(spec(), config, size, H100)
-    assert training_seconds(plan, config, H100, 238_050) == 10.0
+    assert training_seconds(plan, config, H100, 249_210) == 10.0
     b200 = next(gpu for gpu in CARDS if "B200" in gpu.name)
-    assert training_seconds(plan, config, b200, 238_050) is None
-    assert training_seconds(plan, LLAMA_8B[0], H100, 238_050) is None
-    assert training_seconds(plan, config, None, 238_050) is None
+    assert training_seconds(plan, config, b200, 249_210) is None
+    assert training_seconds(plan, GPT_OSS_120B[0], H100, 249_210) == pytest.approx(38.8, abs=0.1)
+    assert training_seconds(plan, LLAMA_70B[0], H100, 249_210) is None
+    assert training_seconds(plan, config, None, 249_210) is None

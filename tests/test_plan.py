@@ -350,10 +350,11 @@ def test_what_ran_out_of_memory_is_tried_with_half_of_it():
     assert smaller
     assert smaller.packing.value == packed.packing.value // 2
     assert "did not fit" in smaller.packing.reason
-    unpacked = with_smaller_batch(plan(LLAMA_8B, H100, micro_batch_size="16"))
+    padded = plan(LLAMA_8B, H100, micro_batch_size="16")
+    unpacked = with_smaller_batch(padded)
     assert unpacked
     assert (unpacked.micro_batch_size.value, unpacked.gradient_accumulation.value) == (8, 2)
-    for before, after in ((packed, smaller), (plan(LLAMA_8B, H100), unpacked)):
+    for before, after in ((packed, smaller), (padded, unpacked)):
         whole, half = before.estimates["activations"], after.estimates["activations"]
         assert half == pytest.approx(whole / 2, rel=1e-3)
         assert after.estimates["weights"] == before.estimates["weights"]

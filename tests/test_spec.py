@@ -113,6 +113,11 @@ def test_a_model_is_a_hub_id_a_folder_or_a_prefix(text, scheme, uri, revision):
     assert (model.scheme, model.uri, model.revision) == (scheme, uri, revision)
 
 
+def test_a_hub_dataset_may_be_named_like_a_file():
+    (source,) = read_spec(GOOD | {"JOB_DATASET": "hf://org/rows.jsonl"}).dataset
+    assert source.uri == "hf://org/rows.jsonl"
+
+
 def test_a_source_carries_its_options():
     sha = "A" * 64
     text = f"hf://org/rows@v1?split=test&config=de&format=sharegpt&sha256={sha}"

@@ -92,6 +92,7 @@ BAD: list[tuple[str, dict[str, str], list[str]]] = [
     ("model options", {"JOB_MODEL": "org/name?split=train"}, ["JOB_MODEL"]),
     ("model bucket", {"JOB_MODEL": "s3://B_/x"}, ["JOB_MODEL"]),
     ("relative rows", {"JOB_DATASET": "../rows.jsonl"}, ["JOB_DATASET"]),
+    ("a file as a Hub id", {"JOB_DATASET": "examples/rows.jsonl"}, ["JOB_DATASET"]),
     ("rows over http", {"JOB_DATASET": "http://host/rows.jsonl"}, ["JOB_DATASET"]),
     ("broken address", {"JOB_DATASET": "https://[host/rows.jsonl"}, ["JOB_DATASET"]),
     ("escape on s3", {"JOB_DATASET": "s3://bucket/a/../b"}, ["JOB_DATASET"]),

@@ -17,8 +17,8 @@ ADVICE: dict[int, str] = {
     "again without training. A wrong format is named with ?format= on the source.",
     66: "Check the spelling and the revision. A private Hub repository looks like a missing one "
     "to a token that may not read it.",
-    69: "Start the job again on another host. If it fails the same way there, check that the "
-    "container sees a GPU (`nvidia-smi`) and that its driver supports CUDA 12.8.",
+    69: "Start the job again: on another host for a GPU or its memory, later for a service that is "
+    "down. `nvidia-smi` in the container must show a GPU, with a driver for CUDA 12.8.",
     70: "This is a bug of the job or of a library. What was saved before it is kept. The log's "
     "last lines and this page's versions are what a bug report needs.",
     71: "Give the container more disk or memory: `python entrypoint.py check` prints what the job "

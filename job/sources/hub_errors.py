@@ -16,7 +16,7 @@ from huggingface_hub.errors import (
     RevisionNotFoundError,
 )
 
-from job.errors import AccessRefused, JobError, NotFound, Unavailable
+from job.errors import AccessRefused, JobError, NotFound, SpecError, Unavailable
 
 
 def is_transient(error: BaseException) -> bool:
@@ -49,7 +49,7 @@ def told(error: BaseException, where: str, kind: str, revision: str | None) -> B
     if isinstance(error, EntryNotFoundError) and status == 404:
         return NotFound(f"{where}: a file that it lists is not there (404).")
     if isinstance(error, OfflineModeIsEnabled):
-        return Unavailable(f"{where}: HF_HUB_OFFLINE is set; unset it, or give a folder.")
+        return SpecError(f"{where}: HF_HUB_OFFLINE is set; unset it, or give an absolute path.")
     if isinstance(error, FileMetadataError):
         return Unavailable(f"{where}: what answered is no Hub; check HF_ENDPOINT and any proxy.")
     if is_transient(error):

@@ -22,6 +22,7 @@ FORMATS = (
     *("multilingual-thinking", "messages", "sharegpt", "alpaca", "prompt-completion", "text"),
     "preference",
 )
+FILE_NAMES = (".json", ".jsonl", ".csv", ".parquet", ".gz", ".zst")
 OPTIONS = ("split", "config", "format", "weight", "kind", "sha256")
 
 
@@ -69,6 +70,11 @@ def parse_source(value: Any) -> Source:
         fields = {"uri": parse_path(text), "scheme": "path"}
     elif text.startswith("file://"):
         raise refuse(f"write the path without `file://`; allowed: {what}")
+    elif text.endswith(FILE_NAMES) and not text.startswith("hf://"):
+        raise refuse(
+            f"`{text[:100]}` looks like a file: write its absolute path; a Hub repository of that "
+            "name is written with hf://"
+        )
     else:
         uri, revision = parse_hub(text, what)
         fields = {"uri": uri, "scheme": "hf", "revision": revision}

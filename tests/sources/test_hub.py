@@ -8,7 +8,7 @@ import pytest
 from huggingface_hub.utils._xet_progress_reporting import XetDownloadProgressReporter
 
 from job.credentials import Credentials
-from job.errors import AccessRefused, DataError, JobError, NotFound, Unavailable
+from job.errors import AccessRefused, DataError, JobError, NotFound, SpecError, Unavailable
 from job.sources import fetch_dataset, fetch_model, model_facts, resolve_dataset, transfer
 from job.sources.hub import counting_bar
 from tests.hub_double import HubDouble
@@ -182,6 +182,15 @@ def test_a_hub_that_is_not_there_is_unavailable(monkeypatch: pytest.MonkeyPatch)
     nowhere = Credentials(hf_endpoint="http://127.0.0.1:9")
     with pytest.raises(Unavailable, match=r"cannot be reached \(ConnectError\)"):
         model_facts(model("org/name"), nowhere)
+
+
+def test_a_hub_that_may_not_be_asked_is_a_fault_of_the_spec(
+    hub: HubDouble, monkeypatch: pytest.MonkeyPatch
+):
+    """Another host with the same variables would fail the same way."""
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    with pytest.raises(SpecError, match="HF_HUB_OFFLINE is set; unset it"):
+        model_facts(model("org/name"), as_user(hub))
 
 
 def test_a_second_start_keeps_complete_files_and_repairs_a_cut_one(hub: HubDouble, tmp_path: Path):
