@@ -53,7 +53,8 @@ def failure_of(folder: Path, ended: Ended, code: int) -> dict:
     assert json.loads((there / "failure.json").read_text()) == here
     # Nothing that looks finished, and no claim that would hold up the next start.
     log = {"events.jsonl", "status.json"} if _had_the_claim(folder) else set()
-    assert {path.name for path in there.iterdir()} == {"failure.json"} | log
+    files = {str(path.relative_to(there)) for path in there.rglob("*") if path.is_file()}
+    assert files == {"failure.json", "report/index.html"} | log
     if log:
         assert json.loads((there / "status.json").read_text())["state"] == "failed"
     assert here["exit_code"] == code
@@ -284,14 +285,14 @@ def test_two_signals_end_the_run_once(tmp_path):
 
 
 def test_a_signal_while_the_run_ends_does_not_change_how_it_ended(tmp_path):
-    page = tmp_path / "work/run-a/report/index.html"
-    page.parent.mkdir(parents=True)
-    os.mkfifo(page)  # the report is written last, and waits here until somebody reads
+    numbers = tmp_path / "work/run-a/report/result.json"
+    numbers.parent.mkdir(parents=True)
+    os.mkfifo(numbers)  # the report waits here until somebody reads
     with running(job(tmp_path, JOB_MODEL=f"{tmp_path}/no-model")) as supervisor:
         until(lambda: "failed" in [event["event"] for event in events(tmp_path)], "the failure")
         supervisor.send_signal(signal.SIGTERM)
         time.sleep(0.2)
-        reader = os.open(page, os.O_RDONLY | os.O_NONBLOCK)
+        reader = os.open(numbers, os.O_RDONLY | os.O_NONBLOCK)
         ended = wait(supervisor)
         assert b"no-model" in os.read(reader, 1 << 16)
         os.close(reader)

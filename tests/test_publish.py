@@ -98,7 +98,9 @@ def test_when_only_the_merge_went_wrong_the_adapter_is_published(
     run = publisher(tmp_path)
     reason = failure(InternalError("the merged weights do not reproduce base + adapter"), phase)
     run.publish_failure(reason, done() | {"status": "failed", "failure": reason})
-    assert stored(tmp_path) - {"claim.json"} == {"adapter", "failure.json"}
+    assert stored(tmp_path) - {"claim.json"} == {"adapter", "failure.json", "report"}
+    page = (tmp_path / "out" / "run-a" / "report" / "index.html").read_text(encoding="utf-8")
+    assert "the merged weights do not reproduce base + adapter" in page
     told = json.loads((tmp_path / "out" / "run-a" / "failure.json").read_text())
     assert (told["exit_code"], told["phase"]) == (70, phase)
     card = (tmp_path / "out" / "run-a" / "adapter" / "README.md").read_text(encoding="utf-8")
@@ -112,7 +114,7 @@ def test_a_run_that_was_stopped_publishes_no_weights(
     run = publisher(tmp_path)
     reason = failure(Stopped("stopped"), "merge")
     run.publish_failure(reason, done() | {"status": "failed", "failure": reason})
-    assert stored(tmp_path) - {"claim.json"} == {"failure.json"}
+    assert stored(tmp_path) - {"claim.json"} == {"failure.json", "report"}
 
 
 def test_one_destination_that_fails_does_not_touch_the_other(

@@ -92,8 +92,12 @@ class Destination(Protocol):
     def read_failure(self) -> dict[str, Any] | None:
         """The `failure.json` of the last start, None when there is none that can be read."""
 
-    def publish_failure(self, failure: Mapping[str, Any]) -> None:
-        """Write `failure.json`, unless a receipt or another process's claim is there."""
+    def publish_failure(self, failure: Mapping[str, Any], page: bytes | None = None) -> None:
+        """Write `failure.json`, unless a receipt or another process's claim is there.
+
+        Args:
+            page: the report's, to lie where that of a finished run does.
+        """
 
     def put_checkpoint(self, checkpoint: Checkpoint) -> None:
         """Copy a checkpoint here, whole or not at all for a reader; older ones are removed.

@@ -29,7 +29,7 @@ from job.store.hub_client import Asking, ask, prepare_client
 from job.store.hub_push import Change, Upload, head_of, push
 from job.store.hub_read import digest, read, sizes
 from job.store.keys import safe_key
-from job.store.objects import FAILURE, RECEIPT
+from job.store.objects import FAILURE, PAGE, RECEIPT
 from job.store.retry import BUDGET_SECONDS, QUICK_SECONDS, Emit, to_logging
 
 if TYPE_CHECKING:
@@ -203,11 +203,13 @@ class HubDestination:
         content = read(self._api, self._repo, FAILURE, self._asking)
         return None if content is None else parse_failure(content)
 
-    def publish_failure(self, failure: Mapping[str, Any]) -> None:
+    def publish_failure(self, failure: Mapping[str, Any], page: bytes | None = None) -> None:
         """Only after `acquire`. The commit does not name the spec, so that another may follow."""
         if not self._heads or read(self._api, self._repo, RECEIPT, self._quick) is not None:
             return
-        change = Change(f"{self._run_name} failed", "", {FAILURE: Upload.of(_json(dict(failure)))})
+        files = {FAILURE: Upload.of(_json(dict(failure)))}
+        files |= {} if page is None else {PAGE: Upload.of(page)}
+        change = Change(f"{self._run_name} failed", "", files)
         with contextlib.suppress(DestinationTaken):
             self._push(self._repo, change, self._quick)
 

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from job.store import Part, Progress
 
 RECEIPT, FAILURE, STATUS = "receipt.json", "failure.json", "status.json"
+PAGE = "report/index.html"
 
 
 class ObjectDestination:
@@ -127,7 +128,7 @@ class ObjectDestination:
         found = self.store.get(FAILURE)
         return None if found is None else parse_failure(found.content)
 
-    def publish_failure(self, failure: Mapping[str, Any]) -> None:
+    def publish_failure(self, failure: Mapping[str, Any], page: bytes | None = None) -> None:
         store = self.store.within(QUICK_SECONDS)
         try:
             if self._heartbeat is not None:
@@ -137,6 +138,8 @@ class ObjectDestination:
         if store.get(RECEIPT) or (self._heartbeat is None and store.get(CLAIM)):
             return
         store.put(FAILURE, json.dumps(failure, indent=1, ensure_ascii=False).encode())
+        if page is not None:
+            store.put(PAGE, page)
 
     def put_checkpoint(self, checkpoint: Checkpoint) -> None:
         self._unfinished = True

@@ -103,7 +103,7 @@ def test_a_diverged_run_publishes_nothing_and_keeps_its_last_finite_checkpoint(d
     assert kept[-1] == "step-000005"
     assert read(run.run_folder / "checkpoints" / kept[-1]).step == 5
     parts = {path.name for path in run.place.iterdir()}
-    assert parts == {"checkpoints", "claim.json", "failure.json", *LOG}
+    assert parts == {"checkpoints", "claim.json", "failure.json", "report", *LOG}
 
 
 def test_a_kill_by_the_kernel_is_told_from_others_by_the_counter_of_the_cgroup(tmp_path):

@@ -291,9 +291,10 @@ def test_a_failure_is_one_commit_and_lets_another_spec_follow(hub: HubDouble, ad
     failing.publish_failure({"exit_code": 66})
     assert hub.repos == {}
     failing.acquire(claim("me", OTHERS))
-    failing.publish_failure({"exit_code": 65})
+    failing.publish_failure({"exit_code": 65}, b"<html>why")
     failing.release()
     assert json.loads(hub.files("org/tuned")["failure.json"]) == {"exit_code": 65}
+    assert hub.files("org/tuned")["report/index.html"] == b"<html>why"
     publish(hub, adapter)
     assert "failure.json" not in hub.files("org/tuned")
 

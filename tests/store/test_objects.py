@@ -143,6 +143,20 @@ def test_a_failure_is_told_and_goes_when_a_receipt_comes(place: Place, adapter: 
     assert "run-a/failure.json" not in place.files()
 
 
+def test_the_page_of_a_failure_makes_way_for_the_report_and_for_another_spec(
+    place: Place, adapter: Path
+):
+    failing = place.open()
+    failing.acquire(claim("me", OTHERS))
+    failing.publish_failure({"exit_code": 82}, b"<html>why")
+    failing.release()
+    assert place.read("run-a/report/index.html") == b"<html>why"
+    publish(place, adapter)
+    again = place.open()
+    again.publish_failure({"exit_code": 70}, b"<html>later")
+    assert place.read("run-a/report/index.html") == b"<html>why"
+
+
 def test_a_failure_does_not_touch_a_finished_run(place: Place, adapter: Path):
     receipt = publish(place, adapter)
     place.open().publish_failure({"exit_code": 70})
