@@ -14,7 +14,7 @@ from typing import Any
 GIB = 2**30
 BATCH, LONGEST, SEED = 16, 4096, 3407
 EVALUATED = 8  # rows of 4,096 tokens
-READY = "READY"  # what an arm prints before its turn
+READY = "READY for its turn"  # the line that an arm prints before it
 ROWS = 512  # in the data set, whatever the steps: each arm draws the same ones in the same order
 # Arm -> library, sequences per forward pass, whether batches are grouped by length.
 ARMS = {
@@ -162,7 +162,7 @@ def longest_row(plan: dict[str, Any], drawn: list[int], steps: int) -> int:
     for step in range(steps):
         documents = drawn[step * BATCH : (step + 1) * BATCH]
         rows = split(documents, plan["packing"])
-        found = max(found, *(sum(documents[i] for i in row) for row in rows))
+        found = max([found, *(sum(documents[i] for i in row) for row in rows)])
     return found
 
 

@@ -16,6 +16,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import shutil
 import statistics
 import subprocess
 import sys
@@ -82,7 +83,7 @@ class Arm:
 
     def is_ready(self) -> bool:
         """Whether its libraries are imported, or it died of that."""
-        return READY in self.log.read_text() or self.process.poll() is not None
+        return READY in self.log.read_text().splitlines() or self.process.poll() is not None
 
     def train(self) -> dict[str, Any]:
         """What it measured, or its error."""
@@ -142,6 +143,9 @@ def main() -> int:
         )
         writer.start()
         writer.join()
+        if writer.exitcode:
+            shutil.rmtree(model, ignore_errors=True)
+            return 1
     while not all(arm.is_ready() for arm in arms):
         time.sleep(0.5)
     found = []

@@ -6,7 +6,7 @@ Memory is what nvidia-smi reports as total, in MiB, on a card of that name.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 from job.errors import JobError
 from job.memory import GIB, on_card
@@ -33,14 +33,28 @@ CARDS = tuple(
     )
 )
 
-# Real tokens a second, measured (docs/performance.md, docs/benchmarks.md): model type and layers,
-# word of the card's name, packed or not. Llama-3-8B's shape with gpt-oss's vocabulary.
-MEASURED = {
-    ("gpt_oss", 24, "H100", True): 24_921,
-    ("gpt_oss", 24, "H100", False): 1_892,
-    ("gpt_oss", 36, "H100", True): 6_423,
-    ("llama", 32, "H100", True): 7_983,
-}
+
+class Measured(NamedTuple):
+    """A speed, and of what: a shape, as the plan had it trained on a card of this name."""
+
+    model: str  # model_type
+    layers: int
+    hidden: int
+    precision: str
+    packed: bool
+    experts: str | None
+    card: str
+    speed: int  # real tokens a second
+
+
+# docs/performance.md and docs/benchmarks.md. The last one had gpt-oss's vocabulary.
+MEASURED = (
+    Measured("gpt_oss", 24, 2880, "native", True, "16bit", "H100", 24_921),
+    Measured("gpt_oss", 24, 2880, "native", True, "mxfp4", "H100", 14_769),
+    Measured("gpt_oss", 24, 2880, "native", False, None, "H100", 1_892),
+    Measured("gpt_oss", 36, 2880, "native", True, "mxfp4", "H100", 6_423),
+    Measured("llama", 32, 4096, "16bit", True, None, "H100", 7_983),
+)
 
 
 def fits(
@@ -66,11 +80,11 @@ def training_seconds(
 
     Loading, saving and the first steps' compilation come on top.
     """
-    shape = config.get("model_type"), config.get("num_hidden_layers")
-    for (model, layers, card, packed), speed in MEASURED.items():
-        same = gpu is not None and card in gpu.name and packed == bool(plan.packing.value)
-        if same and shape == (model, layers):
-            return tokens / speed
+    shape = tuple(config.get(name) for name in ("model_type", "num_hidden_layers", "hidden_size"))
+    done = plan.precision.value, bool(plan.packing.value), plan.experts.value
+    for known in MEASURED:
+        if gpu is not None and known.card in gpu.name and known[:6] == (*shape, *done):
+            return tokens / known.speed
     return None
 
 

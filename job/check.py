@@ -90,7 +90,7 @@ def _show_plan(
     else:
         say(
             f"estimated time to train {tokens:,} tokens: {seconds / 60:.0f} min, at a speed "
-            "measured on such a card, loading and saving apart"
+            "measured on such a card with rows of about 1,000 tokens, loading and saving apart"
         )
     say("on other cards, estimated:")
     longest = audit["percentiles"]["max"]

@@ -13,6 +13,10 @@ from job.spec import JobSpec
 
 CPU_MICRO_BATCH = 1
 
+# Tokens of the longest row below which Unsloth 2026.10.7 keeps the layers' inputs on the card after
+# all (unsloth/models/_utils.py, smart_gradient_checkpointing).
+OFFLOADED_FROM = 512
+
 
 def rows_by_library(
     spec: JobSpec,
@@ -33,12 +37,14 @@ def rows_by_library(
     checkpointing = _checkpointing(spec, gpu)
     weights = memory.loaded_bytes(config, weight_bytes, precision, on_cpu=gpu is None)
     room = room_beside(weights + sum(fixed.values()), gpu) if gpu else 0
-    again = bool(checkpointing.value)
-    a_token = memory.token_bytes(config, checkpointed=again, packed=bool(packed.value))
+    again = checkpointing.value
+    if again == "unsloth" and spec.max_seq_length < OFFLOADED_FROM:
+        again = True
+    a_token = memory.token_bytes(config, again, packed=bool(packed.value))
     limit = room // a_token if packed.value else 0
     if packed.value and limit < longest:
         packed = Setting(False, f"{room / GIB:.1f} GiB hold no row of {longest} tokens")
-        a_token = memory.token_bytes(config, checkpointed=again)
+        a_token = memory.token_bytes(config, again)
     if spec.packing == "true" and not packed.value:
         raise SpecError(f"JOB_PACKING=true: {packed.reason}; allowed here: auto, false.")
     if packed.value and gpu is not None:

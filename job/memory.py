@@ -2,7 +2,7 @@
 
 A simple model with measured constants: weights as they lie on the card; the adapter with its
 gradient and optimizer state, in 32 bits; a constant for each token of a forward and backward pass.
-tests/test_memory.py holds it against every peak in docs/benchmarks.md and docs/performance.md.
+tests/test_memory.py holds it against every line of the memory table in docs/benchmarks.md.
 """
 
 from __future__ import annotations
@@ -18,11 +18,13 @@ PARTS = ("weights", "adapter", "gradients", "optimizer", "activations", "logits"
 # CUDA context, allocator slack, and what a library takes for a moment.
 RESERVE = 2 * GIB
 
-# Bytes of live memory for each token and hidden unit in one pass with gradient checkpointing, all
-# measured on an H100 (docs/benchmarks.md) but `dense`, which is a guess on the safe side. Packed:
-# Llama-3-8B's shape, 46.1 between rows of 20,891 and of 65,536 tokens. Mixture: gpt-oss.
-CHECKPOINTED = {"packed": 47, "dense": 72, "mixture": 117}
-KEPT = 14  # times as much without checkpointing, of a dense model; not measured
+# Bytes of live memory for each token and hidden unit in one pass, where the layers' inputs are kept
+# in host memory and the rest is computed again. Measured on an H100 (docs/benchmarks.md) but
+# `dense`, which is a guess on the safe side. Packed: Llama-3-8B's shape, 46.1 between rows of
+# 20,891 and of 65,536 tokens. Mixture: gpt-oss.
+OFFLOADED = {"packed": 47, "dense": 72, "mixture": 117}
+LLAMA_UNITS = 3.5  # of a layer's MLP for each hidden unit, in that shape
+KEPT = 14  # times as much of a padded row without checkpointing; not measured
 
 # Bytes a trained parameter for the optimizer's state: two moments, in 8 or in 32 bits.
 STATE_BYTES = {"adamw_8bit": 2, "paged_adamw_8bit": 2, "sgd": 0}
@@ -110,13 +112,24 @@ def trained_parts(spec: JobSpec, config: Mapping[str, Any], optimizer: str) -> d
     return {"adapter": 4 * count, "gradients": 4 * count, "optimizer": state * count}
 
 
-def token_bytes(config: Mapping[str, Any], *, checkpointed: bool, packed: bool = False) -> int:
-    """Bytes that a token takes in a pass of the library's own, in padded or in packed rows."""
-    hidden = int(text_part(config).get("hidden_size", 4096))
+def token_bytes(config: Mapping[str, Any], checkpointing: Any, *, packed: bool = False) -> int:
+    """Bytes that a token takes in a pass of the library's own, in padded or in packed rows.
+
+    Args:
+        checkpointing: `unsloth`, which keeps the layers' inputs in host memory, True or False.
+    """
+    text = text_part(config)
+    hidden, layers = int(text.get("hidden_size", 4096)), int(text.get("num_hidden_layers", 32))
     kind = "mixture" if experts(config) > 1 else "dense"
-    if checkpointed:
-        return hidden * CHECKPOINTED["packed" if packed else kind]
-    return hidden * CHECKPOINTED[kind] * KEPT
+    if not checkpointing:
+        return hidden * OFFLOADED[kind] * KEPT
+    a_unit = float(OFFLOADED[kind])
+    if packed:
+        width = int(text.get("intermediate_size", 4 * hidden)) / hidden
+        a_unit = OFFLOADED["packed"] * max(1.0, width / LLAMA_UNITS)
+    if checkpointing != "unsloth":
+        a_unit += 2 * layers  # in 16 bits
+    return int(hidden * a_unit)
 
 
 def on_card(estimates: Mapping[str, int]) -> int:

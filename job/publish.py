@@ -117,8 +117,8 @@ class Publisher:
         return receipts
 
     def publish_failure(self, failure: dict[str, Any], result: dict[str, Any]) -> None:
-        """`failure.json` and the report's page to every destination; with them the adapter, if only
-        its merge went wrong.
+        """`failure.json` to every destination; with it the adapter, if only its merge went wrong.
+        Then the report's page, to those that took it.
 
         A destination that refuses costs a warning: the failure itself is what will be reported.
         """
@@ -131,33 +131,34 @@ class Publisher:
             except OSError as error:  # a full disk; the failure is told all the same
                 keep_adapter = False
                 self.log.emit("warning", message=f"the adapter is only in {folder}: {error}")
-        if failure["code"] == Stopped.name:  # there is little time, so the short file goes first
-            self._tell(failure, None)
-        page = self._report_of_failure(result)
-        self._tell(failure, page, folder if keep_adapter else None)
-
-    def _tell(
-        self, failure: dict[str, Any], page: bytes | None, adapter: Path | None = None
-    ) -> None:
-        """The failure to every destination, and the adapter in this folder to unfinished ones."""
+        told = []
         for destination in self.destinations:
             try:
-                if adapter and destination.read_receipt() is None:
-                    records = hash_folder(adapter)
-                    destination.publish("adapter", adapter, records, self.log.progress)
-                destination.publish_failure(failure, page)
+                if keep_adapter and destination.read_receipt() is None:
+                    records = hash_folder(folder)
+                    destination.publish("adapter", folder, records, self.log.progress)
+                if destination.publish_failure(failure):
+                    told.append(destination)
             except JobError as error:
                 message = f"{destination.uri}: the failure was not written there: {error.message}"
                 self.log.emit("warning", message=message)
+        page = self._report_of_failure(result)
+        for destination in told if page else []:
+            try:
+                destination.publish_page(page)
+            except JobError as error:
+                message = f"{destination.uri}: the report was not written there: {error.message}"
+                self.log.emit("warning", message=message)
 
-    def _report_of_failure(self, result: dict[str, Any]) -> bytes | None:
-        """The page of the report, which is written into the run's folder."""
+    def _report_of_failure(self, result: dict[str, Any]) -> bytes:
+        """Write the report into the run's folder; its page, empty if it could not be written."""
+        page = self.folder / "report" / "index.html"
+        page.unlink(missing_ok=True)  # of an earlier start
         try:
             write_report(self.folder / "report", clean(result, self.log.redact))
-            return (self.folder / "report" / "index.html").read_bytes()
         except Exception as error:  # the reason of the failure must not be lost to its report
             self.log.emit("warning", message=f"the report could not be written: {error!r}")
-            return None
+        return page.read_bytes() if page.exists() else b""
 
     def tidy(self) -> None:
         """Remove the checkpoints of a run that is done, here and at every destination."""

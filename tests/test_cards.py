@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import pytest
-
 from job.cards import CARDS, fits, training_seconds
 from job.plan import make_plan
 from tests.model_facts import GPT_OSS_20B, GPT_OSS_120B, LLAMA_8B, LLAMA_70B
@@ -31,6 +29,11 @@ def test_time_is_estimated_only_where_a_speed_was_measured():
     assert training_seconds(plan, config, H100, 249_210) == 10.0
     b200 = next(gpu for gpu in CARDS if "B200" in gpu.name)
     assert training_seconds(plan, config, b200, 249_210) is None
-    assert training_seconds(plan, GPT_OSS_120B[0], H100, 249_210) == pytest.approx(38.8, abs=0.1)
+    large = make_plan(spec(), *GPT_OSS_120B, H100)
+    assert training_seconds(large, GPT_OSS_120B[0], H100, 64_230) == 10.0
+    dense = make_plan(spec(), *LLAMA_8B, H100)
+    assert training_seconds(dense, LLAMA_8B[0], H100, 79_830) == 10.0
+    small = {**LLAMA_8B[0], "hidden_size": 960}
+    assert training_seconds(dense, small, H100, 79_830) is None
     assert training_seconds(plan, LLAMA_70B[0], H100, 249_210) is None
     assert training_seconds(plan, config, None, 249_210) is None

@@ -68,7 +68,7 @@ def test_and_of_padded_gpt_oss(layers: int, size: int, layout: str, tokens: int,
     facts = config(Shape(layers=layers), layout)
     parts = trained_parts(spec(), facts, "adamw_8bit")
     parts["weights"] = loaded_bytes(facts, size, "native", on_cpu=False)
-    parts["activations"] = tokens * token_bytes(facts, checkpointed=True)
+    parts["activations"] = tokens * token_bytes(facts, "unsloth")
     assert peak_of({**parts, "logits": 0}) == pytest.approx(peak, rel=0.1)
 
 
@@ -77,7 +77,7 @@ def test_and_of_packed_llama_with_the_vocabulary_of_gpt_oss(tokens: int, peak: f
     facts = {**LLAMA_8B[0], "vocab_size": 201_088}
     parts = trained_parts(spec(), facts, "adamw_8bit")
     parts["weights"] = 2 * 8_626_900_992  # bytes of bench/arms.py's checkpoint
-    parts["activations"] = tokens * token_bytes(facts, checkpointed=True, packed=True)
+    parts["activations"] = tokens * token_bytes(facts, "unsloth", packed=True)
     assert peak_of({**parts, "logits": 0}) == pytest.approx(peak, rel=0.1)
 
 
@@ -115,4 +115,13 @@ def test_the_optimizer_has_two_moments_of_its_width():
 def test_the_sizes_of_a_model_with_an_image_part_are_those_of_its_text_part():
     nested = {"text_config": LLAMA_8B[0]}
     assert adapter_parameters(nested, 8, ALL) == adapter_parameters(LLAMA_8B[0], 8, ALL)
-    assert token_bytes(nested, checkpointed=True) == 72 * 4096
+    assert token_bytes(nested, "unsloth") == 72 * 4096
+
+
+def test_what_stays_on_the_card_and_wide_layers_cost_more():
+    facts = LLAMA_8B[0]
+    packed = token_bytes(facts, "unsloth", packed=True)
+    assert token_bytes(facts, True, packed=True) == packed + 2 * 32 * 4096  # the layers' inputs
+    wide = {**facts, "intermediate_size": 2 * 14336}
+    assert token_bytes(wide, "unsloth", packed=True) == 2 * packed
+    assert token_bytes(facts, False) > 10 * packed

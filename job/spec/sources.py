@@ -22,7 +22,10 @@ FORMATS = (
     *("multilingual-thinking", "messages", "sharegpt", "alpaca", "prompt-completion", "text"),
     "preference",
 )
-FILE_NAMES = (".json", ".jsonl", ".csv", ".parquet", ".gz", ".zst")
+FILE_NAMES = (
+    *(".json", ".jsonl", ".ndjson", ".csv", ".tsv", ".txt", ".parquet"),
+    *(".gz", ".zst"),
+)
 OPTIONS = ("split", "config", "format", "weight", "kind", "sha256")
 
 
@@ -70,10 +73,10 @@ def parse_source(value: Any) -> Source:
         fields = {"uri": parse_path(text), "scheme": "path"}
     elif text.startswith("file://"):
         raise refuse(f"write the path without `file://`; allowed: {what}")
-    elif text.endswith(FILE_NAMES) and not text.startswith("hf://"):
+    elif "://" not in text and text.lower().endswith(FILE_NAMES):
         raise refuse(
-            f"`{text[:100]}` looks like a file: write its absolute path; a Hub repository of that "
-            "name is written with hf://"
+            "this looks like a relative path: give an absolute one; a Hub repository of that name "
+            "is written hf://org/name"
         )
     else:
         uri, revision = parse_hub(text, what)

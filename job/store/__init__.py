@@ -92,11 +92,17 @@ class Destination(Protocol):
     def read_failure(self) -> dict[str, Any] | None:
         """The `failure.json` of the last start, None when there is none that can be read."""
 
-    def publish_failure(self, failure: Mapping[str, Any], page: bytes | None = None) -> None:
+    def publish_failure(self, failure: Mapping[str, Any]) -> bool:
         """Write `failure.json`, unless a receipt or another process's claim is there.
 
-        Args:
-            page: the report's, to lie where that of a finished run does.
+        Returns:
+            Whether it is there.
+        """
+
+    def publish_page(self, page: bytes) -> None:
+        """Write the report's page to where a finished run has it, after `failure.json`; tried once.
+
+        Nothing is done on the Hub, where it would be one more commit.
         """
 
     def put_checkpoint(self, checkpoint: Checkpoint) -> None:

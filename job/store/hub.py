@@ -29,7 +29,7 @@ from job.store.hub_client import Asking, ask, prepare_client
 from job.store.hub_push import Change, Upload, head_of, push
 from job.store.hub_read import digest, read, sizes
 from job.store.keys import safe_key
-from job.store.objects import FAILURE, PAGE, RECEIPT
+from job.store.objects import FAILURE, RECEIPT
 from job.store.retry import BUDGET_SECONDS, QUICK_SECONDS, Emit, to_logging
 
 if TYPE_CHECKING:
@@ -184,15 +184,11 @@ class HubDestination:
         if self.read_receipt() is not None:
             raise DestinationTaken(f"{self.uri} has a receipt already; it was left as it is")
         files = [{**file, **self._where(file["path"])} for file in receipt["files"]]
-        content = _json({**receipt, "files": files})
+        upload = {RECEIPT: Upload.of(_json({**receipt, "files": files}))}
         old_failure = read(self._api, self._repo, FAILURE, self._patient) is not None
-        change = Change(
-            f"receipt of {self._run_name}",
-            f"spec {self._spec_hash}",
-            {RECEIPT: Upload.of(content)},
-            deletions=(FAILURE,) if old_failure else (),
-        )
-        self._push(self._repo, change)
+        title, spec = f"receipt of {self._run_name}", f"spec {self._spec_hash}"
+        gone = (FAILURE,) if old_failure else ()
+        self._push(self._repo, Change(title, spec, upload, deletions=gone))
 
     def _where(self, path: str) -> dict[str, str]:
         part, _, inside = path.partition("/")
@@ -203,15 +199,17 @@ class HubDestination:
         content = read(self._api, self._repo, FAILURE, self._asking)
         return None if content is None else parse_failure(content)
 
-    def publish_failure(self, failure: Mapping[str, Any], page: bytes | None = None) -> None:
+    def publish_failure(self, failure: Mapping[str, Any]) -> bool:
         """Only after `acquire`. The commit does not name the spec, so that another may follow."""
         if not self._heads or read(self._api, self._repo, RECEIPT, self._quick) is not None:
-            return
-        files = {FAILURE: Upload.of(_json(dict(failure)))}
-        files |= {} if page is None else {PAGE: Upload.of(page)}
-        change = Change(f"{self._run_name} failed", "", files)
+            return False
+        change = Change(f"{self._run_name} failed", "", {FAILURE: Upload.of(_json(dict(failure)))})
         with contextlib.suppress(DestinationTaken):
-            self._push(self._repo, change, self._quick)
+            return bool(self._push(self._repo, change, self._quick))
+        return False
+
+    def publish_page(self, page: bytes) -> None:
+        """Nothing: a commit for each failed start is enough."""
 
     def _push(self, repo: str, change: Change, asking: Asking | None = None) -> str:
         if repo not in self._heads:

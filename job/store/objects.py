@@ -128,18 +128,20 @@ class ObjectDestination:
         found = self.store.get(FAILURE)
         return None if found is None else parse_failure(found.content)
 
-    def publish_failure(self, failure: Mapping[str, Any], page: bytes | None = None) -> None:
+    def publish_failure(self, failure: Mapping[str, Any]) -> bool:
         store = self.store.within(QUICK_SECONDS)
         try:
             if self._heartbeat is not None:
                 self._heartbeat.confirm(quick=True)
         except DestinationTaken:
-            return
+            return False
         if store.get(RECEIPT) or (self._heartbeat is None and store.get(CLAIM)):
-            return
+            return False
         store.put(FAILURE, json.dumps(failure, indent=1, ensure_ascii=False).encode())
-        if page is not None:
-            store.put(PAGE, page)
+        return True
+
+    def publish_page(self, page: bytes) -> None:
+        self.store.within(0).put(PAGE, page)
 
     def put_checkpoint(self, checkpoint: Checkpoint) -> None:
         self._unfinished = True

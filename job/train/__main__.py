@@ -11,18 +11,17 @@ import json
 import os
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from job.budget import Meter
 from job.channel import Channel, run_child
 from job.checkpoints import FOLDER
 from job.errors import Unavailable
-
-if TYPE_CHECKING:  # what follows imports the libraries that Unsloth patches
-    from job.pace import Pace
-    from job.spec import JobSpec
-    from job.train.checkpoint import Keeper
-    from job.train.data import Rows
+from job.pace import Pace
+from job.spec import JobSpec, read_spec
+from job.train.checkpoint import Keeper
+from job.train.data import Rows
+from job.train.watcher import look_at
 
 
 def main(channel: Channel) -> None:
@@ -69,10 +68,7 @@ def train(channel: Channel, request: dict[str, Any]) -> None:
     """
     from transformers import set_seed
 
-    from job.pace import Pace
-    from job.spec import read_spec
     from job.train import data, evaluate, fit, load, merge
-    from job.train.checkpoint import Keeper
 
     spec = read_spec({"JOB_SPEC": json.dumps(request["spec"])})
     out = Path(request["out"])
@@ -143,8 +139,6 @@ def save(
 
 def look(trainer: Any, step: int, when: str, channel: Channel, keeper: Keeper, pace: Pace) -> None:
     """Evaluate, if there are held-out rows; said before, since no step is done meanwhile."""
-    from job.train.watcher import look_at
-
     if trainer.eval_dataset is not None:
         message = f"evaluating on {len(trainer.eval_dataset)} held-out rows {when} training"
         channel.emit("phase", phase="train", message=message)

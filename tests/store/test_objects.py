@@ -143,23 +143,28 @@ def test_a_failure_is_told_and_goes_when_a_receipt_comes(place: Place, adapter: 
     assert "run-a/failure.json" not in place.files()
 
 
-def test_the_page_of_a_failure_makes_way_for_the_report_and_for_another_spec(
+def test_the_page_of_a_failure_makes_way_for_the_report_of_another_spec(
     place: Place, adapter: Path
 ):
     failing = place.open()
     failing.acquire(claim("me", OTHERS))
-    failing.publish_failure({"exit_code": 82}, b"<html>why")
+    assert failing.publish_failure({"exit_code": 82})
+    failing.publish_page(b"<html>why")
     failing.release()
     assert place.read("run-a/report/index.html") == b"<html>why"
-    publish(place, adapter)
+    report = adapter.parent / "report"
+    report.mkdir()
+    (report / "index.html").write_bytes(b"<html>done")
     again = place.open()
-    again.publish_failure({"exit_code": 70}, b"<html>later")
-    assert place.read("run-a/report/index.html") == b"<html>why"
+    again.acquire(claim("me"))
+    again.publish("report", report, hash_folder(report), no_progress)
+    again.release()
+    assert place.read("run-a/report/index.html") == b"<html>done"
 
 
 def test_a_failure_does_not_touch_a_finished_run(place: Place, adapter: Path):
     receipt = publish(place, adapter)
-    place.open().publish_failure({"exit_code": 70})
+    assert not place.open().publish_failure({"exit_code": 70})
     assert "run-a/failure.json" not in place.files()
     assert place.open().read_receipt() == receipt
 
@@ -167,7 +172,7 @@ def test_a_failure_does_not_touch_a_finished_run(place: Place, adapter: Path):
 def test_a_failure_does_not_disturb_another_process(place: Place):
     holder = place.open()
     holder.acquire(claim("holder"))
-    place.open().publish_failure({"exit_code": 73})
+    assert not place.open().publish_failure({"exit_code": 73})
     assert "run-a/failure.json" not in place.files()
     holder.publish_failure({"exit_code": 70})
     assert "run-a/failure.json" in place.files()
