@@ -143,7 +143,7 @@ def test_the_cards_that_fit_are_listed_cheapest_first(api, capsys, tmp_path):
     api.gpus = [
         gpu("big", 80, 2.5),
         gpu("fits", 48, 0.8),
-        gpu("too small", 3, 0.1),
+        gpu("too small", 2, 0.1),
         gpu("not in this cloud", 80, None),
         gpu("another maker", 192, 0.2, manufacturer="AMD"),
     ]
