@@ -152,13 +152,13 @@ class Publisher:
 
     def _report_of_failure(self, result: dict[str, Any]) -> bytes:
         """Write the report into the run's folder; its page, empty if it could not be written."""
-        page = self.folder / "report" / "index.html"
-        page.unlink(missing_ok=True)  # of an earlier start
+        folder = self.folder / "report"
         try:
-            write_report(self.folder / "report", clean(result, self.log.redact))
+            write_report(folder, clean(result, self.log.redact))
+            return (folder / "index.html").read_bytes()
         except Exception as error:  # the reason of the failure must not be lost to its report
             self.log.emit("warning", message=f"the report could not be written: {error!r}")
-        return page.read_bytes() if page.exists() else b""
+            return b""
 
     def tidy(self) -> None:
         """Remove the checkpoints of a run that is done, here and at every destination."""

@@ -22,10 +22,8 @@ FORMATS = (
     *("multilingual-thinking", "messages", "sharegpt", "alpaca", "prompt-completion", "text"),
     "preference",
 )
-FILE_NAMES = (
-    *(".json", ".jsonl", ".ndjson", ".csv", ".tsv", ".txt", ".parquet"),
-    *(".gz", ".zst"),
-)
+# How files end; those of `job.sources.splits`, which a spec may not import, are among them.
+FILE_NAMES = (".json", ".jsonl", ".ndjson", ".csv", ".tsv", ".txt", ".parquet", ".gz", ".zst")
 OPTIONS = ("split", "config", "format", "weight", "kind", "sha256")
 
 

@@ -102,7 +102,8 @@ class Destination(Protocol):
     def publish_page(self, page: bytes) -> None:
         """Write the report's page to where a finished run has it, after `failure.json`; tried once.
 
-        Nothing is done on the Hub, where it would be one more commit.
+        Nothing is done where a receipt or another process's claim has come meanwhile, and on the
+        Hub, where it would be one more commit.
         """
 
     def put_checkpoint(self, checkpoint: Checkpoint) -> None:

@@ -135,13 +135,19 @@ class ObjectDestination:
                 self._heartbeat.confirm(quick=True)
         except DestinationTaken:
             return False
-        if store.get(RECEIPT) or (self._heartbeat is None and store.get(CLAIM)):
+        if not self._is_free(store):
             return False
         store.put(FAILURE, json.dumps(failure, indent=1, ensure_ascii=False).encode())
         return True
 
     def publish_page(self, page: bytes) -> None:
-        self.store.within(0).put(PAGE, page)
+        once = self.store.within(0)
+        if self._is_free(once):  # another process may have begun, and finished, meanwhile
+            once.put(PAGE, page)
+
+    def _is_free(self, store: Store) -> bool:
+        """Whether no receipt is here and, where we hold no claim, nobody else's is."""
+        return not (store.get(RECEIPT) or (self._heartbeat is None and store.get(CLAIM)))
 
     def put_checkpoint(self, checkpoint: Checkpoint) -> None:
         self._unfinished = True

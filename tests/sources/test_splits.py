@@ -3,7 +3,8 @@ from __future__ import annotations
 import pytest
 
 from job.errors import DataError, NotFound
-from job.sources.splits import choose_in_folder, choose_in_repository
+from job.sources.splits import SUFFIXES, choose_in_folder, choose_in_repository
+from job.spec.sources import FILE_NAMES
 
 README = """---
 license: apache-2.0
@@ -39,6 +40,10 @@ def choose(
     names: list[str], readme: str | None = None, split: str = "train", config: str | None = None
 ) -> list[str]:
     return choose_in_repository(names, readme, split, config, "Dataset x")
+
+
+def test_a_file_that_can_be_read_is_not_taken_for_a_hub_id():
+    assert [suffix for suffix in SUFFIXES if not suffix.endswith(FILE_NAMES)] == []
 
 
 @pytest.mark.parametrize(

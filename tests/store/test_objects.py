@@ -162,6 +162,16 @@ def test_the_page_of_a_failure_makes_way_for_the_report_of_another_spec(
     assert place.read("run-a/report/index.html") == b"<html>done"
 
 
+def test_the_page_of_a_failure_comes_too_late_for_a_run_that_is_finished(
+    place: Place, adapter: Path
+):
+    failing = place.open()
+    assert failing.publish_failure({"exit_code": 69})
+    publish(place, adapter)
+    failing.publish_page(b"<html>why")
+    assert "run-a/report/index.html" not in place.files()
+
+
 def test_a_failure_does_not_touch_a_finished_run(place: Place, adapter: Path):
     receipt = publish(place, adapter)
     assert not place.open().publish_failure({"exit_code": 70})
