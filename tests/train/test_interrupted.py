@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import signal
-import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,7 +16,7 @@ import pytest
 
 from job.credentials import Credentials
 from job.receipt import verify_uri
-from tests.train.test_end_to_end import events, last_line, spec, start
+from tests.train.test_end_to_end import events, last_line, spec, start, until
 
 pytestmark = [pytest.mark.training, pytest.mark.timeout(1800)]
 
@@ -36,18 +35,6 @@ class Interrupted:
 
     def steps(self) -> list[dict[str, Any]]:
         return events(self.folder / "work", "step")
-
-
-def until(folder: Path, kind: str, reached: Any) -> None:
-    """Wait for an event of this kind that satisfies `reached`."""
-    deadline = time.monotonic() + 600
-    while time.monotonic() < deadline:
-        if list(folder.glob("work/*/events.jsonl")) and any(
-            reached(event) for event in events(folder / "work", kind)
-        ):
-            return
-        time.sleep(0.1)
-    raise AssertionError(f"waited in vain for {kind}")
 
 
 @pytest.fixture(scope="module")
